@@ -1,0 +1,1 @@
+"""Image to tiles to maps to labels."""

@@ -1,0 +1,127 @@
+"""Image to maps, tile by tile."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.errors import DeviceError
+from napari_unet.infer.device import half_precision, out_of_memory, pick_device
+from napari_unet.infer.tiles import plan_tiles
+from napari_unet.jobs import Job, Progress
+
+if TYPE_CHECKING:
+    import torch
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from napari_unet.model import Model
+    from napari_unet.nets.unet import UNet
+
+# Longest side of a tile in pixels. The halo is computed again by each neighbour, so larger is less work; at
+# these sizes a network of width 24 needs about 1 GB.
+TILE = {1: 65536, 2: 1280, 3: 160}
+
+_folded: weakref.WeakKeyDictionary[UNet, dict[tuple[str, torch.dtype], UNet]] = weakref.WeakKeyDictionary()
+
+
+def predict_tiles(
+    model: Model,
+    image: NDArray[np.float32],
+    device: str = "auto",
+    *,
+    tile: int | None = None,
+    precise: bool = False,
+) -> Job[NDArray[np.float32]]:
+    """Run the network over an image.
+
+    Parameters
+    ----------
+    model : Model
+        The model.
+    image : float32 array, ``(in_channels, *spatial)``
+        Normalised.
+    device : str
+        ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+    tile : int, optional
+        Longest side of a tile in pixels; the default fits into about 1 GB. Halved when memory runs out.
+    precise : bool
+        Compute in float32 even where a 16-bit type is faster.
+
+    Yields
+    ------
+    Progress
+        Tiles done of all tiles.
+
+    Returns
+    -------
+    float32 array, ``(channel, *spatial)``
+        Class probabilities, then boundary and distance; 0 to 1.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there, or even a small tile does not fit into its memory.
+    """
+    import torch
+
+    place = pick_device(device)
+    dtype = (None if precise else half_precision(place)) or torch.float32
+    network = _ready(model.network, place, dtype)
+    side = tile or TILE[model.ndim]
+    while True:
+        try:
+            return (yield from _run(network, image, side, place, dtype))
+        except RuntimeError as error:
+            if not out_of_memory(error):
+                raise
+            if side <= network.stride:
+                mend = "close other programs" if place.type == "cpu" else "choose the device 'cpu'"
+                raise DeviceError(f"The memory of {place} is too small even for one tile: {mend}.") from error
+        if place.type == "cuda":
+            torch.cuda.empty_cache()
+        side = min(side, max(image.shape[1:])) // 2
+
+
+def _run(
+    network: UNet, image: NDArray[np.float32], side: int, place: torch.device, dtype: torch.dtype
+) -> Job[NDArray[np.float32]]:
+    import torch
+
+    from napari_unet.nets.unet import activate
+
+    plan = plan_tiles(image.shape[1:], side, network.halo, network.stride)
+    maps = np.empty((network.config.out_channels, *image.shape[1:]), np.float32)
+    for done, part in enumerate(plan):
+        yield Progress(done, len(plan), "tiles")
+        with torch.inference_mode():
+            x = torch.from_numpy(np.array(image[(slice(None), *part.read)], order="C")).to(place, dtype)
+            logits = network(_channels_last(x[None]))[(..., *part.crop)]
+            maps[(slice(None), *part.write)] = activate(logits, network.config.classes)[0].cpu().numpy()
+    yield Progress(len(plan), len(plan), "tiles")
+    return maps
+
+
+def _ready(network: UNet, place: torch.device, dtype: torch.dtype) -> UNet:
+    """Return the network folded, on its device, in its precision; made once, kept as long as the network."""
+    import torch
+
+    from napari_unet.nets.unet import fold
+
+    versions = _folded.setdefault(network, {})
+    key = (str(place), dtype)
+    if key not in versions:
+        ready = fold(network).to(place, dtype)
+        if network.config.ndim == 2:
+            ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        versions[key] = ready
+    return versions[key]
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """Lay 2-D images out as processors and GPUs read them fastest."""
+    import torch
+
+    return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -1,0 +1,238 @@
+"""Image to labels: channels, scale, tiles, maps and decoding in one job."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.errors import ImageError
+from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
+from napari_unet.infer.instances import decode
+from napari_unet.infer.predict import predict_tiles
+from napari_unet.jobs import Job, Progress, as_part, run
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_unet.model import Model
+
+
+def _setting(low: float, high: float, unit: str, help: str) -> Any:
+    return field(default=None, metadata={"min": low, "max": high, "unit": unit, "help": help})
+
+
+@dataclass(frozen=True)
+class SegmentSettings:
+    """How to segment an image; what is None comes from the model."""
+
+    channel: int | None = _setting(
+        0, 1000, "", "Channel to segment; empty: all of an RGB image, else the first."
+    )
+    diameter: float | None = _setting(
+        1, 10000, "px", "Typical width of an object; empty: as in the model's images."
+    )
+    device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps."})
+    foreground: float | None = _setting(0, 1, "", "Higher: objects become smaller and fewer.")
+    seed: float | None = _setting(0, 1, "", "Higher: touching objects are cut apart more often.")
+    boundary: float | None = _setting(0, 1, "", "Lower: touching objects are cut apart more often.")
+    min_size: int | None = _setting(0, 1_000_000, "px", "Smaller objects are dropped.")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Labels and how they came about.
+
+    Attributes
+    ----------
+    labels : uint32 or uint8 array
+        The image's shape without channels; objects 1 to n, or class numbers.
+    notes : tuple of str
+        What was chosen or mended on the way, one sentence each.
+    seconds : float
+        How long it took.
+    """
+
+    labels: NDArray[np.uint8] | NDArray[np.uint32]
+    notes: tuple[str, ...]
+    seconds: float
+
+
+def segment(
+    model: Model, image: ArrayLike, *, axes: str | None = None, **settings: Any
+) -> NDArray[np.uint8] | NDArray[np.uint32]:
+    """Return the labels of one image.
+
+    Parameters
+    ----------
+    model : Model
+        What to segment with.
+    image : array
+        Any numeric dtype; numpy, dask or zarr.
+    axes : str, optional
+        Such as ``"YX"``, ``"CYX"``, ``"YXS"``, ``"ZYX"``, ``"TYX"``; guessed from the shape if not given.
+    **settings
+        The fields of :class:`SegmentSettings`: ``channel``, ``diameter``, ``device``, thresholds.
+
+    Returns
+    -------
+    uint32 or uint8 array
+        The image's shape without channels; objects 1 to n, or class numbers.
+    """
+    return run(segment_job(model, image, axes, SegmentSettings(**settings))).labels
+
+
+def predict(
+    model: Model,
+    image: ArrayLike,
+    *,
+    axes: str | None = None,
+    channel: int | None = None,
+    device: str = "auto",
+) -> NDArray[np.float32]:
+    """Return the maps ``float32 (channel, *spatial)``, 0 to 1, of an image with the model's number of axes.
+
+    Parameters
+    ----------
+    model, image, axes, channel, device
+        See :func:`segment`.
+
+    Returns
+    -------
+    float32 array, ``(channel, *spatial)``
+        Class probabilities, and for instances boundary and distance; 0 to 1.
+
+    Raises
+    ------
+    ImageError
+        If the image does not fit the model.
+    """
+    array, _ = prepare(model, image, axes, channel)
+    if array.ndim != model.ndim + 1:
+        raise ImageError(
+            f"The image has {array.ndim - 1} axes besides channels and the model {model.ndim}: predict slice "
+            "by slice."
+        )
+    return run(predict_tiles(model, array, device))
+
+
+def segment_job(
+    model: Model,
+    image: ArrayLike,
+    axes: str | None = None,
+    settings: SegmentSettings | None = None,
+    *,
+    region: tuple[slice, ...] | None = None,
+) -> Job[Segmentation]:
+    """Segment an image; a model of fewer axes goes slice by slice, with object numbers that go on.
+
+    Parameters
+    ----------
+    model : Model
+        What to segment with.
+    image : array
+        Any numeric dtype.
+    axes : str, optional
+        Guessed from the shape if not given.
+    settings : SegmentSettings, optional
+        How.
+    region : tuple of slice, optional
+        One slice for each axis besides channels: only this part is segmented, with the brightness of the
+        whole image; the labels have its shape.
+
+    Yields
+    ------
+    Progress
+        Tiles done, of all slices together.
+
+    Raises
+    ------
+    ImageError
+        If the image does not fit the model.
+    DeviceError
+        If the device is missing or has too little memory.
+    """
+    settings = settings or SegmentSettings()
+    began = time.perf_counter()
+    yield Progress(0, 1, "normalising")
+    array, notes = prepare(model, image, axes, settings.channel, region)
+    model = _with_thresholds(model, settings)
+    factor = scale_factor(model, settings.diameter)
+    leading = array.shape[1 : array.ndim - model.ndim]
+    labels = np.zeros(array.shape[1:], np.uint8 if model.task == "classes" else np.uint32)
+    last = 0
+    for done, index in enumerate(np.ndindex(leading)):
+        part = array[(slice(None), *index)]
+        job = predict_tiles(model, rescale(part, factor), settings.device)
+        maps = yield from _counted(job, done, int(np.prod(leading)))
+        found = decode(model, resize(maps, part.shape[1:]))
+        if model.task == "instances":
+            found[found > 0] += np.uint32(last)
+            last = max(last, int(found.max(initial=0)))
+        labels[index] = found
+    return Segmentation(labels, tuple(notes), time.perf_counter() - began)
+
+
+def prepare(
+    model: Model,
+    image: ArrayLike,
+    axes: str | None = None,
+    channel: int | None = None,
+    region: tuple[slice, ...] | None = None,
+) -> tuple[NDArray[np.float32], list[str]]:
+    """Choose channels and normalise by the percentiles of the whole image, also if only a region is wanted.
+
+    Returns
+    -------
+    array : float32 array, ``(in_channels, *rest)``
+        As the network wants it.
+    notes : list of str
+        What was chosen or mended.
+    """
+    array: Any = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
+    axes = axes or guess_axes(array.shape, array.dtype)
+    chosen, rest, note = select_channels(array, axes, channel, model.channels)
+    if len(rest) < model.ndim:
+        raise ImageError(
+            f"The image has {len(rest)} axes ({rest}) besides channels, but the model {model.name!r} needs "
+            f"{model.ndim}: choose a {len(rest)}-D model, or a stack."
+        )
+    leading, seen = rest[: -model.ndim], rest[-model.ndim :]
+    if "T" in seen or set(leading) & set("ZYX"[-model.ndim :]):
+        raise ImageError(
+            f"The image has axes {rest}, so the model {model.name!r} would look at {seen} at once: put time "
+            "and slices first, and take a model of as many dimensions as the image has in space."
+        )
+    low, high = percentiles(chosen, model.normalisation)
+    notes = [note] if note else []
+    data = np.asarray(chosen if region is None else chosen[(slice(None), *region)])
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
+        notes.append(
+            f"{np.count_nonzero(~np.isfinite(data))} pixels were not numbers and were taken as dark."
+        )
+    return normalise(data, low, high), notes
+
+
+def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
+    """Replace the thresholds that the user set."""
+    keys = ("foreground", "seed", "boundary", "min_size")
+    own = {key: getattr(settings, key) for key in keys if getattr(settings, key) is not None}
+    return replace(model, decode=replace(model.decode, **own)) if own else model
+
+
+def scale_factor(model: Model, diameter: float | None) -> float:
+    """Return by how much to enlarge the image so that its objects are as wide as those the model knows."""
+    if diameter is not None and not 0 <= diameter < np.inf:
+        raise ImageError(
+            f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object."
+        )
+    if not diameter or not model.diameter:
+        return 1.0
+    return float(np.clip(model.diameter / diameter, 0.05, 8))
+
+
+def _counted(job: Job[NDArray[np.float32]], done: int, total: int) -> Job[NDArray[np.float32]]:
+    """Count the tiles of one slice among those of all."""
+    return as_part(job, lambda p: Progress(done * p.total + p.done, total * p.total, p.message))

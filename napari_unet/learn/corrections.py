@@ -1,0 +1,192 @@
+"""Corrections: what a user said is right, and what can be learned from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_unet.errors import DataError
+from napari_unet.infer.image import rescale
+from napari_unet.infer.segment import prepare, scale_factor
+from napari_unet.jobs import Job, Progress
+from napari_unet.learn.targets import TrainingTile, make_target
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_unet.model import Model
+
+CELL = 128  # side in pixels of the cells that held-out parts are made of; wide enough for a few objects
+CONTEXT = 64  # pixels around a cell that the network sees too
+WHOLE = 0.95  # an object counts as known as a whole from this share of known pixels up
+
+Cells = list["NDArray[np.intp]"]  # for each axis, the number of the cell that each pixel is in; it rises
+
+
+class State(IntEnum):
+    """How a pixel of the labels came to be known."""
+
+    UNKNOWN = 0  # a prediction that nobody looked at: never learned from
+    CONFIRMED = 1  # in a tile that the user called right
+    ACCEPTED = 2  # of an object that the user called right, or of the thin ring of background around it
+    PAINTED = 3  # painted or erased by hand
+
+
+# A hand's stroke is sure. A tile called right was looked at as a whole, so some pixels of it will be off.
+WEIGHT = {State.UNKNOWN: 0.0, State.CONFIRMED: 0.5, State.ACCEPTED: 1.0, State.PAINTED: 1.0}
+
+
+@dataclass(frozen=True)
+class Corrections:
+    """One image with its corrections.
+
+    Attributes
+    ----------
+    image : array
+        Any numeric dtype.
+    axes : str or None
+        Of the image; guessed if None.
+    labels : integer array
+        The image's shape without channels: object numbers or classes.
+    state : uint8 array
+        The shape of `labels`: a :class:`State` for each pixel.
+    channel, diameter
+        As the image was segmented, see :class:`~napari_unet.infer.segment.SegmentSettings`.
+    name : str
+        Of the image.
+    """
+
+    image: ArrayLike
+    labels: NDArray[np.integer[Any]]
+    state: NDArray[np.uint8]
+    axes: str | None = None
+    channel: int | None = None
+    diameter: float | None = None
+    name: str = ""
+
+
+def correction_tiles(
+    model: Model, corrections: list[Corrections]
+) -> Job[tuple[list[TrainingTile], list[TrainingTile]]]:
+    """Make tiles from corrections, and hold some of them out to score on.
+
+    Each slice is parted into cells, at the scale the model works at; of any 2 by 2 block of them one is held
+    out, the same in every round, so that no later model is scored on what an earlier one has learned, and the
+    same in every slice, since neighbours show the same objects.
+
+    Parameters
+    ----------
+    model : Model
+        Says how images are normalised and what labels mean.
+    corrections : list of Corrections
+        One for each corrected image.
+
+    Yields
+    ------
+    Progress
+        Images read.
+
+    Returns
+    -------
+    tiles, held_out : list of TrainingTile
+        To learn from, one for each slice; to score on, one for each held-out cell.
+
+    Raises
+    ------
+    DataError
+        If labels do not fit their image, or nothing is corrected.
+    """
+    tiles: list[TrainingTile] = []
+    held_out: list[TrainingTile] = []
+    for i, each in enumerate(corrections):
+        yield Progress(i, len(corrections), f"reading the corrections of {each.name}")
+        if not each.state.any():
+            continue
+        array, _ = prepare(model, each.image, each.axes, each.channel)
+        if not array.shape[1:] == each.labels.shape == each.state.shape:
+            raise DataError(
+                f"The labels of {each.name!r} are {each.labels.shape} pixels and the image "
+                f"{array.shape[1:]}: segment it again, so that they fit."
+            )
+        for index in np.ndindex(each.labels.shape[: each.labels.ndim - model.ndim]):
+            if not each.state[index].any():
+                continue
+            own = (array[:, *index], each.labels[index], each.state[index])
+            learned, scored = _part(*_slice_tile(model, *own, scale_factor(model, each.diameter), each.name))
+            tiles += [learned] if learned.weight.any() else []
+            held_out += scored
+    if not tiles and not held_out:
+        raise DataError("Nothing is corrected yet: paint on the labels, or confirm a tile that is right.")
+    if not tiles:  # so little that all of it fell into held-out cells: learning comes before scoring
+        return held_out, []
+    return tiles, held_out
+
+
+def known_weight(
+    labels: NDArray[np.integer[Any]], state: NDArray[np.uint8], task: str = "instances"
+) -> NDArray[np.float32]:
+    """Return how much each pixel counts, ``float32 (2, *spatial)``: for its class; for boundary and distance.
+
+    Boundary and distance of an object are known only if the object is known as a whole; on the background
+    they are 0, and known wherever the background is.
+    """
+    table = np.array([WEIGHT[s] for s in State], np.float32)
+    weight = np.stack([table[state]] * 2)
+    if task == "classes":
+        weight[1] = 0
+        return weight
+    ids, inverse = np.unique(labels, return_inverse=True)
+    share = np.bincount(inverse.ravel(), weights=(state > 0).ravel()) / np.bincount(inverse.ravel())
+    whole = (share >= WHOLE) | (ids == 0)
+    weight[1] *= whole[inverse].reshape(labels.shape)
+    return weight
+
+
+def _slice_tile(
+    model: Model,
+    image: NDArray[np.float32],
+    labels: NDArray[np.integer[Any]],
+    state: NDArray[np.uint8],
+    factor: float,
+    name: str,
+) -> tuple[TrainingTile, Cells]:
+    """Cut a slice down to what is known and its context, and bring it to the scale the model works at."""
+    known = ndi.find_objects((state > 0).astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - 2 * CONTEXT, 0), s.stop + 2 * CONTEXT) for s in known)
+    # cells are counted from the corner of the slice, so that each stays the same whatever else is corrected
+    places = [(np.arange(n) + 0.5)[s] for n, s in zip(state.shape, box, strict=True)]
+    image, labels, state = image[:, *box], labels[box], state[box]
+    if factor != 1:
+        image = rescale(image, factor)
+        sizes = zip(image.shape[1:], labels.shape, strict=True)
+        look = [((np.arange(n) + 0.5) * old / n).astype(int) for n, old in sizes]
+        labels, state = labels[np.ix_(*look)], state[np.ix_(*look)]
+        places = [place[nearest] for place, nearest in zip(places, look, strict=True)]
+    weight = known_weight(labels, state, model.task)
+    tile = TrainingTile(image, make_target(labels, model.task), weight, name=name)
+    return tile, [(place * factor // CELL).astype(int) for place in places]
+
+
+def _part(tile: TrainingTile, cells: Cells) -> tuple[TrainingTile, list[TrainingTile]]:
+    """Part a tile into what is learned from and the held-out cells, each cut out with its context."""
+    weight = tile.weight.copy()
+    scored: list[TrainingTile] = []
+    for corner in product(*(range(axis[0], axis[-1] + 1) for axis in cells)):
+        # in two dimensions rows count once and columns twice: any 2 by 2 block has each remainder once
+        if sum(n << i for i, n in enumerate(corner)) % 4:
+            continue
+        cell = tuple(slice(*np.searchsorted(axis, (n, n + 1))) for axis, n in zip(cells, corner, strict=True))
+        if not tile.weight[:1, *cell].any():
+            continue
+        weight[:, *cell] = 0
+        view = tuple(slice(max(s.start - CONTEXT, 0), s.stop + CONTEXT) for s in cell)
+        own = np.zeros_like(tile.weight)
+        own[:, *cell] = tile.weight[:, *cell]
+        image, target, known = (part[:, *view] for part in (tile.image, tile.target, own))
+        scored.append(replace(tile, image=image, target=target, weight=known))
+    return replace(tile, weight=weight), scored

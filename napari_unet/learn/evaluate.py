@@ -1,0 +1,199 @@
+"""Scoring a model on labelled images and tiles, and choosing its decode thresholds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_unet.errors import DataError
+from napari_unet.infer.instances import decode
+from napari_unet.infer.predict import predict_tiles
+from napari_unet.infer.segment import SegmentSettings, segment_job
+from napari_unet.jobs import Job, Progress, T, as_part, run
+from napari_unet.learn.metrics import ImageScore, Scores, score_classes, score_instances, summarise
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+    from napari_unet.learn.targets import TrainingTile
+    from napari_unet.model import Model
+
+# What tuning tries. Few and coarse: finer ones fit the noise of a small held-out set.
+FOREGROUNDS = (0.4, 0.5, 0.6)
+SEEDS = (0.3, 0.4, 0.5, 0.6, 0.7)
+BOUNDARIES = (0.4, 0.6, 1.0)
+
+
+def evaluate(
+    model: Model,
+    images: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    *,
+    axes: str | None = None,
+    names: Sequence[str] = (),
+    settings: SegmentSettings | None = None,
+) -> Scores:
+    """Segment images and score the labels against masks; see :func:`evaluate_job`."""
+    return run(evaluate_job(model, images, masks, axes=[axes] * len(images), names=names, settings=settings))
+
+
+def evaluate_job(
+    model: Model,
+    images: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    *,
+    axes: Sequence[str | None] = (),
+    names: Sequence[str] = (),
+    settings: SegmentSettings | None = None,
+) -> Job[Scores]:
+    """Segment images one after the other and score the labels.
+
+    A model of fewer axes than an image is scored slice by slice, as it segments: it knows no object that goes
+    on in the next slice.
+
+    Parameters
+    ----------
+    model : Model
+        What to score.
+    images, masks : sequence of array
+        In pairs; a mask has the image's shape without channels, 0 = background.
+    axes : sequence of str or None
+        Of the images; guessed where not given.
+    names : sequence of str
+        Of the images, for the table.
+    settings : SegmentSettings, optional
+        How to segment.
+
+    Yields
+    ------
+    Progress
+        Images done.
+
+    Raises
+    ------
+    DataError
+        If there are no pairs, or their numbers or shapes differ.
+    """
+    if not len(images) or len(images) != len(masks):
+        raise DataError(
+            f"There are {len(images)} images and {len(masks)} masks: give one mask for each image."
+        )
+    scored = []
+    for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
+        name = names[i] if names else f"image {i}"
+        yield Progress(i, len(images), name)
+        job = segment_job(model, image, axes[i] if axes else None, settings)
+        labels, truth = (yield from quietly(job, i, len(images))).labels, np.asarray(mask)
+        if truth.shape != labels.shape:
+            raise DataError(
+                f"The mask of {name} is {truth.shape} pixels and its image {labels.shape}: make them equal."
+            )
+        for index in np.ndindex(labels.shape[: labels.ndim - model.ndim]):
+            part = f"{name} {list(index)}" if index else name
+            scored.append(_score(model, truth[index], labels[index], name=part))
+    yield Progress(len(images), len(images), "scored")
+    return summarise(scored)
+
+
+def score_tiles(model: Model, tiles: Sequence[TrainingTile], device: str = "auto") -> Job[Scores]:
+    """Score a model on the known pixels of tiles; yields the tiles done."""
+    scored = []
+    for i, tile in enumerate(tiles):
+        maps = yield from quietly(predict_tiles(model, _channels(model, tile), device), i, len(tiles))
+        scored.append(_score_tile(model, tile, maps))
+    return summarise(scored)
+
+
+def tune(model: Model, tiles: Sequence[TrainingTile], device: str = "auto") -> Job[Model]:
+    """Return the model with the decode thresholds that score best on tiles, by mean AP of .50 to .90.
+
+    The tiles must not be among those that are reported as a test. Thresholds that are no better than the
+    model's own are not taken. A model of classes is returned as it is.
+    """
+    if model.task == "classes":
+        return model
+    maps = []
+    for i, tile in enumerate(tiles):
+        job = predict_tiles(model, _channels(model, tile), device)
+        maps.append((yield from quietly(job, i, len(tiles))))
+    best, highest = model, -1.0
+    own = model.decode
+    tries = [(own.foreground, own.seed, own.boundary), *product(FOREGROUNDS, SEEDS, BOUNDARIES)]
+    for i, (foreground, seed, boundary) in enumerate(tries):
+        yield Progress(i, len(tries), "choosing thresholds")
+        settings = replace(own, foreground=foreground, seed=seed, boundary=boundary)
+        candidate = replace(model, decode=settings)
+        value = quality(summarise(_score_tile(candidate, t, m) for t, m in zip(tiles, maps, strict=True)))
+        if value > highest:
+            best, highest = candidate, value
+    return best
+
+
+def headline(scores: ImageScore) -> float:
+    """Return the one number that people are told: AP at .50 for objects, Dice for classes."""
+    return scores.ap50 if scores.objects else scores.dice
+
+
+def quality(scores: ImageScore) -> float:
+    """Return the number that models are chosen by: mean AP of .50 to .90 for objects, Dice for classes."""
+    return float(np.mean(scores.ap[:9])) if scores.objects else scores.dice
+
+
+def read_pairs(folder: str | Path) -> list[tuple[Path, Path]]:
+    """Return the images and masks of a folder that holds ``images/`` and ``masks/`` with the same file names.
+
+    Names are compared without suffix, so that ``a.png`` may have its mask in ``a.tif``.
+
+    Raises
+    ------
+    DataError
+        If a folder is missing or empty, or an image has no mask.
+    """
+    from napari_unet.infer.read import list_images
+
+    root = Path(folder).expanduser()
+    for part in ("images", "masks"):
+        if not (root / part).is_dir():
+            raise DataError(
+                f"The folder {str(root)!r} has no folder {part!r}: put images/ and masks/ into it."
+            )
+    images, masks = list_images(root / "images"), {p.stem: p for p in list_images(root / "masks")}
+    if not images:
+        raise DataError(f"The folder {str(root / 'images')!r} holds no images: put at least one there.")
+    lonely = [p.name for p in images if p.stem not in masks]
+    if lonely:
+        raise DataError(
+            f"{len(lonely)} of {len(images)} images in {str(root)!r} have no mask of the same name, "
+            f"{lonely[0]!r} for one: add it to masks/ or take the image away."
+        )
+    return [(p, masks[p.stem]) for p in images]
+
+
+def _score(model: Model, truth: NDArray[np.integer], labels: NDArray[np.integer], *, name: str) -> ImageScore:
+    if model.task == "classes":
+        return score_classes(truth, labels, model.classes, name=name)
+    return score_instances(truth, labels, name=name)
+
+
+def _score_tile(model: Model, tile: TrainingTile, maps: NDArray[np.float32]) -> ImageScore:
+    labels, known = decode(model, maps), tile.weight[0] > 0
+    if model.task == "classes":
+        return score_classes(tile.labels, labels, model.classes, valid=known, name=tile.name)
+    return score_instances(tile.labels, labels, valid=known, name=tile.name)
+
+
+def _channels(model: Model, tile: TrainingTile) -> NDArray[np.float32]:
+    """Repeat a grey tile for a model of colour."""
+    wanted = model.config.in_channels
+    return tile.image if len(tile.image) == wanted else np.repeat(tile.image[:1], wanted, axis=0)
+
+
+def quietly(job: Job[T], done: int, total: int) -> Job[T]:
+    """Run a job inside another one, reporting only where the outer one is."""
+    return as_part(job, lambda _: Progress(done, total, "scoring"))

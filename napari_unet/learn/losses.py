@@ -1,0 +1,86 @@
+"""Losses that count only pixels that somebody vouched for."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+_POOL = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
+
+
+def total_loss(logits: Tensor, target: Tensor, weight: Tensor, classes: int) -> Tensor:
+    """Return cross-entropy + Dice of the classes, and cross-entropy of boundary and distance where present.
+
+    Each term is a weighted mean over known pixels: an unknown pixel (weight 0) adds nothing to the value,
+    nothing to the denominators, and gets no gradient. The terms are about equally large at the start, so they
+    are added with equal weight.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``(N, classes [+ 2], *spatial)``.
+    target : Tensor
+        ``(N, 3, *spatial)``: class, object number, distance.
+    weight : Tensor
+        ``(N, 2, *spatial)``: of the class; of boundary and distance.
+    classes : int
+        Class channels, background included.
+
+    Returns
+    -------
+    Tensor
+        One number; 0 where nothing is known.
+    """
+    logits = logits.float()
+    known, whole = weight[:, 0], weight[:, 1]
+    truth = target[:, 0].long()
+    loss = weighted_mean(F.cross_entropy(logits[:, :classes], truth, reduction="none"), known)
+    loss = loss + dice_loss(logits[:, :classes].softmax(dim=1), truth, known)
+    if logits.shape[1] > classes:
+        edges = torch.stack((boundary(target[:, 1]), target[:, 2]), dim=1)
+        wrong = F.binary_cross_entropy_with_logits(logits[:, classes:], edges, reduction="none")
+        # cross-entropy with a soft target has a floor, its entropy: taken off, 0 means perfect
+        floor = F.binary_cross_entropy(edges, edges, reduction="none")
+        loss = loss + weighted_mean((wrong - floor).sum(dim=1), whole)
+    return loss
+
+
+def dice_loss(probabilities: Tensor, truth: Tensor, weight: Tensor) -> Tensor:
+    """Return 1 - the mean soft Dice of all classes but the background (Milletari et al. 2016).
+
+    The sums run over the whole batch, so that a tile without a class is no disaster. A class that no known
+    pixel has is left out.
+
+    Parameters
+    ----------
+    probabilities : Tensor
+        ``(N, classes, *spatial)``.
+    truth : Tensor
+        ``(N, *spatial)``, class numbers.
+    weight : Tensor
+        ``(N, *spatial)``, 0 where nothing is known.
+    """
+    one_hot = F.one_hot(truth, probabilities.shape[1]).movedim(-1, 1).to(probabilities)[:, 1:]
+    everything = [0, *range(2, one_hot.ndim)]
+    w = weight[:, None]
+    overlap = (w * one_hot * probabilities[:, 1:]).sum(dim=everything)
+    there = (w * one_hot).sum(dim=everything)
+    said = (w * probabilities[:, 1:]).sum(dim=everything)
+    loss = 1 - 2 * overlap / (there + said).clamp_min(1e-6)
+    present = (there > 0).to(loss)
+    return (loss * present).sum() / present.sum().clamp_min(1)
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return the mean of values by weight, 0 if all weights are 0."""
+    return (values * weight).sum() / weight.sum().clamp_min(1e-6)
+
+
+def boundary(objects: Tensor) -> Tensor:
+    """Return 1 on object pixels that touch another number, else 0; object numbers ``(N, *spatial)``."""
+    numbers = objects[:, None]
+    pool = _POOL[numbers.ndim - 2]
+    differs = pool(numbers, 3, 1, 1) != -pool(-numbers, 3, 1, 1)
+    edge: Tensor = (differs & (numbers > 0))[:, 0].to(objects)
+    return edge

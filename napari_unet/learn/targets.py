@@ -1,0 +1,144 @@
+"""Masks to training targets: class, object, distance, and how much each pixel counts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_unet.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+MAX_ID = 2**24  # object numbers travel as float32, which is exact up to here
+
+
+@dataclass(frozen=True)
+class TrainingTile:
+    """A piece of an image and what is known about it.
+
+    Attributes
+    ----------
+    image : float32 array, ``(channel, *spatial)``
+        Normalised.
+    target : float32 array, ``(3, *spatial)``
+        Class number; object number; normalised distance to the object's edge, 0 outside to 1 in its middle.
+    weight : float32 array, ``(2, *spatial)``
+        How much a pixel counts: for its class; for its boundary and distance. 0 = unknown, it never counts.
+    share : float
+        How often it is drawn, relative to the others.
+    name : str
+        Where it comes from.
+    """
+
+    image: NDArray[np.float32]
+    target: NDArray[np.float32]
+    weight: NDArray[np.float32]
+    share: float = 1.0
+    name: str = ""
+
+    @property
+    def labels(self) -> NDArray[np.uint32]:
+        """The object numbers, or the classes where there are no objects."""
+        numbers: NDArray[np.uint32] = self.target[1 if self.target[1].any() else 0].astype(np.uint32)
+        return numbers
+
+
+def training_tile(
+    image: NDArray[np.float32],
+    labels: NDArray[np.integer],
+    task: Literal["instances", "classes"],
+    *,
+    share: float = 1.0,
+    name: str = "",
+) -> TrainingTile:
+    """Make a tile of which every pixel is known.
+
+    Parameters
+    ----------
+    image : float32 array, ``(channel, *spatial)``
+        Normalised.
+    labels : integer array, ``spatial``
+        Object numbers or classes, 0 = background.
+    task : {"instances", "classes"}
+        Which of the two.
+    share, name
+        See :class:`TrainingTile`.
+    """
+    target = make_target(labels, task)
+    return TrainingTile(image, target, np.ones((2, *labels.shape), np.float32), share, name)
+
+
+def make_target(labels: NDArray[np.integer], task: Literal["instances", "classes"]) -> NDArray[np.float32]:
+    """Return class, object number and distance, ``float32 (3, *spatial)``.
+
+    Raises
+    ------
+    DataError
+        If they are not whole numbers, or negative or too large.
+    """
+    if labels.dtype.kind not in "iub":
+        raise DataError(
+            f"The mask is of type {labels.dtype}, expected whole numbers: save it as uint16 or uint32."
+        )
+    target = np.zeros((3, *labels.shape), np.float32)
+    if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_ID:
+        raise DataError(
+            f"The mask's numbers go from {labels.min()} to {labels.max()}, expected 0 to {MAX_ID - 1}: "
+            "renumber it."
+        )
+    if task == "classes":
+        target[0] = labels
+        return target
+    target[0] = labels > 0
+    target[1] = labels
+    target[2] = normalised_distance(labels)
+    return target
+
+
+def normalised_distance(labels: NDArray[np.integer]) -> NDArray[np.float32]:
+    """Return for each pixel its distance to the edge of its object, divided by the largest in that object.
+
+    An object's edge pixels are at distance 1. Any way out of an object leads over them, so one distance
+    transform of what lies inside the edges serves all objects at once, touching ones too.
+
+    Parameters
+    ----------
+    labels : integer array, 1-D to 3-D
+        0 = background.
+
+    Returns
+    -------
+    float32 array
+        0 outside, above 0 to 1 inside.
+    """
+    edge = inner_edge(labels)
+    if not edge.any():  # nothing, or one object that fills the image
+        return (labels > 0).astype(np.float32)
+    distance = ndi.distance_transform_edt(~edge & (labels > 0)).astype(np.float32) + 1
+    distance[labels == 0] = 0
+    ids, inverse = np.unique(labels, return_inverse=True)
+    largest = np.zeros(len(ids), np.float32)
+    np.maximum.at(largest, inverse.ravel(), distance.ravel())
+    largest[largest == 0] = 1
+    return distance / largest[inverse].reshape(labels.shape)
+
+
+def inner_edge(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
+    """Return the objects' own pixels that touch another number, diagonals included."""
+    differs: NDArray[np.bool_] = ndi.maximum_filter(labels, size=3) != ndi.minimum_filter(labels, size=3)
+    return differs & (labels > 0)
+
+
+def typical_diameter(tiles: list[TrainingTile]) -> float | None:
+    """Return the median diameter in pixels of a disk or ball as large as an object; None without objects."""
+    sizes = [np.bincount(tile.target[1].astype(np.int64).ravel())[1:] for tile in tiles]
+    counts = np.concatenate([s[s > 0] for s in sizes]) if sizes else np.empty(0)
+    if not len(counts):
+        return None
+    size, ndim = float(np.median(counts)), tiles[0].target.ndim - 1
+    return {1: size, 2: math.sqrt(4 * size / math.pi), 3: math.cbrt(6 * size / math.pi)}[ndim]

@@ -1,0 +1,347 @@
+"""Training: the one job that learns, from scratch and from corrections alike."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from napari_unet.errors import DataError, DeviceError
+from napari_unet.infer.device import half_precision, out_of_memory, pick_device
+from napari_unet.infer.segment import prepare
+from napari_unet.jobs import Job, Progress, run
+from napari_unet.learn.augment import augment
+from napari_unet.learn.batches import Batches
+from napari_unet.learn.evaluate import headline, quality, quietly, score_tiles
+from napari_unet.learn.losses import total_loss
+from napari_unet.learn.settings import SCRATCH, TrainSettings
+from napari_unet.learn.targets import training_tile, typical_diameter
+from napari_unet.model import Provenance
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import ArrayLike
+    from torch import Tensor
+
+    from napari_unet.learn.metrics import Scores
+    from napari_unet.learn.targets import TrainingTile
+    from napari_unet.model import Model
+    from napari_unet.nets.unet import UNet
+
+WARM_UP = 0.05  # share of the steps in which the learning rate rises
+CLIP = 1.0  # largest norm of the gradient; one bad crop may not throw the weights far
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What came out of a training.
+
+    Attributes
+    ----------
+    model : Model
+        With the best weights seen on the held-out tiles, or the last ones where there are none.
+    before, after : Scores or None
+        Of the model given and of `model`, on the held-out tiles.
+    steps : int
+        Steps that were made.
+    ended : str
+        Why it ended, in one sentence, if before its time; else empty.
+    """
+
+    model: Model
+    before: Scores | None
+    after: Scores | None
+    steps: int
+    ended: str = ""
+
+
+def train(
+    model: Model,
+    tiles: Sequence[TrainingTile],
+    held_out: Sequence[TrainingTile],
+    settings: TrainSettings,
+    *,
+    provenance: Provenance | None = None,
+    stop: Callable[[], bool] = bool,
+) -> Job[TrainResult]:
+    """Learn from tiles; AdamW (Loshchilov & Hutter 2019), cosine schedule, averaged weights.
+
+    Parameters
+    ----------
+    model : Model
+        Where to start; it is not changed.
+    tiles : sequence of TrainingTile
+        What to learn from.
+    held_out : sequence of TrainingTile
+        What to score on; may be empty.
+    settings : TrainSettings
+        How.
+    provenance : Provenance, optional
+        What to write into the new model; the default names the parent and the settings.
+    stop : callable
+        Asked before each step; on True the training ends early and keeps what it has.
+
+    Yields
+    ------
+    Progress
+        Steps; `values` has ``loss`` and, after each check, ``score`` (held-out AP at .50, or Dice for
+        classes); `payload` then is the best Model so far.
+
+    Raises
+    ------
+    DataError
+        If there is nothing to learn from, or the tiles do not fit the model.
+    DeviceError
+        If memory runs out.
+    """
+    _check(model, tiles, held_out)
+    try:
+        return (yield from _train(model, tiles, held_out, settings, provenance, stop))
+    except RuntimeError as error:
+        if not out_of_memory(error):
+            raise
+        raise DeviceError(
+            f"The device ran out of memory in training: make the batch ({settings.batch}) or crop smaller."
+        ) from error
+
+
+def _check(model: Model, tiles: Sequence[TrainingTile], held_out: Sequence[TrainingTile]) -> None:
+    """Refuse tiles that the model cannot learn from."""
+    if not any((tile.weight[0] > 0).any() for tile in tiles):
+        raise DataError("There are no labelled pixels to learn from: paint some, or confirm a tile.")
+    for tile in (*tiles, *held_out):
+        ndim, largest = tile.image.ndim - 1, int(tile.target[0].max())
+        if ndim != model.ndim:
+            raise DataError(
+                f"{tile.name or 'A tile'} has {ndim} axes and the model {model.ndim}: cut it into slices, or "
+                "choose another model."
+            )
+        if largest >= len(model.classes):
+            raise DataError(
+                f"{tile.name or 'A tile'} has class {largest}, but the classes are 0 to "
+                f"{len(model.classes) - 1}: renumber the mask, or choose a model of more classes."
+            )
+
+
+def _train(
+    model: Model,
+    tiles: Sequence[TrainingTile],
+    held_out: Sequence[TrainingTile],
+    settings: TrainSettings,
+    provenance: Provenance | None,
+    stop: Callable[[], bool],
+) -> Job[TrainResult]:
+    trainer = Trainer(model, tiles, settings)
+    origin = provenance or Provenance.now(
+        data=(*model.provenance.data, "own annotations"),
+        notices=model.provenance.notices,
+        recipe=asdict(settings),
+        parent=model.version,
+    )
+
+    def scored(model: Model, step: int) -> Job[Scores]:
+        return quietly(score_tiles(model, held_out, settings.device), step, settings.steps)
+
+    before = (yield from scored(model, 0)) if held_out else None
+    best, after, ended = model, before, ""
+    checks = {round((i + 1) * settings.steps / settings.checks) for i in range(settings.checks)}
+    step = 0
+    yield Progress(0, settings.steps, "steps", {} if before is None else {"score": headline(before)})
+    while step < settings.steps and not stop():
+        loss = trainer.step(step)
+        if loss is None:
+            ended = f"The loss was not a number at step {step + 1}; the last good weights were kept."
+            break
+        step += 1
+        values: dict[str, float] = {"loss": loss}
+        if step in checks and held_out:
+            now = trainer.averaged(model, origin)
+            scores = yield from scored(now, step)
+            if after is None or after is before or quality(scores) >= quality(after):
+                best, after = now, scores
+            values["score"] = headline(scores)
+        yield Progress(step, settings.steps, "steps", values, payload=best if "score" in values else None)
+    if step and (not held_out or best is model):
+        best = trainer.averaged(model, origin)
+        after = (yield from scored(best, step)) if held_out else None
+    if step < settings.steps and not ended:
+        ended = f"Stopped at step {step} of {settings.steps}."
+    return TrainResult(best, before, after, step, ended)
+
+
+class Trainer:
+    """Network, optimiser and averaged weights; one call, one step.
+
+    Parameters
+    ----------
+    model : Model
+        Its network is copied.
+    tiles : sequence of TrainingTile
+        What to learn from.
+    settings : TrainSettings
+        How.
+    """
+
+    def __init__(self, model: Model, tiles: Sequence[TrainingTile], settings: TrainSettings) -> None:
+        self.settings = settings
+        self.device = pick_device(settings.device)
+        half = half_precision(self.device)
+        # float16 would need loss scaling; bfloat16 has the range of float32
+        self.dtype = half if half == torch.bfloat16 else None
+        self.network = copy.deepcopy(model.network).to(self.device).requires_grad_(True)
+        if model.ndim == 2:
+            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average: UNet = copy.deepcopy(self.network).requires_grad_(False)
+        self.network.train()
+        if settings.freeze_norms:
+            for module in self.network.modules():
+                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
+        )
+        self.batches = Batches(tiles, model.config.in_channels, settings)
+        if (
+            not settings.freeze_norms
+            and settings.batch == 1
+            and max(self.batches.size) <= self.network.stride
+        ):
+            raise DataError(
+                f"One crop of {' × '.join(map(str, self.batches.size))} pixels is too little for the "
+                "statistics of the norms: make the batch or the crop larger, or freeze the norms."
+            )
+        self.random = torch.Generator().manual_seed(settings.seed)
+
+    def step(self, step: int) -> float | None:
+        """Make one step and return its loss; None, with all weights as they were, if that is not a number."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * schedule(step, self.settings.steps)
+        image, target, weight = (part.to(self.device, non_blocking=True) for part in self.batches.draw())
+        image, target, weight = augment(
+            image, target, weight, self.batches.size, self.settings.augmentation, self.random
+        )
+        if image.ndim == 4:
+            image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            logits = self.network(image)
+        loss = total_loss(logits, target, weight, self.network.config.classes)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
+        value = float(loss.detach())
+        if not (math.isfinite(value) and math.isfinite(float(norm))):
+            return None
+        self.optimiser.step()
+        self._update_average(step)
+        return value
+
+    def averaged(self, model: Model, provenance: Provenance) -> Model:
+        """Return `model` with the averaged weights."""
+        network = copy.deepcopy(self.average).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+        return replace(model, network=network.eval(), provenance=provenance)
+
+    @torch.no_grad()
+    def _update_average(self, step: int) -> None:
+        """Exponential moving average; short at the start, where old weights are worthless."""
+        keep = min(self.settings.ema, (1 + step) / (10 + step))
+        for mine, new in zip(_floats(self.average), _floats(self.network), strict=True):
+            mine.lerp_(new, 1 - keep)
+
+
+def schedule(step: int, steps: int) -> float:
+    """Return the learning rate's factor, 0 to 1: a linear rise, then half a cosine to 1 %."""
+    rise = max(1, round(WARM_UP * steps))
+    if step < rise:
+        return (step + 1) / rise
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def _floats(network: torch.nn.Module) -> list[Tensor]:
+    return [t for t in network.state_dict().values() if t.is_floating_point()]
+
+
+def fit(
+    model: Model,
+    images: Sequence[ArrayLike],
+    masks: Sequence[ArrayLike],
+    *,
+    epochs: int = 20,
+    axes: str | None = None,
+    held_out: float = 0.0,
+    report: Callable[[Progress], None] | None = None,
+    **settings: Any,
+) -> Model:
+    """Return a new model that has learned from images and masks; the one given is untouched.
+
+    Parameters
+    ----------
+    model : Model
+        Where to start. An untrained one learns with its own statistics, a trained one keeps them.
+    images : sequence of array
+        Any numeric dtype.
+    masks : sequence of integer array
+        Object numbers or classes, an image's shape without channels, 0 = background.
+    epochs : int
+        How often each pixel is seen, about; ignored if ``steps`` is among the settings.
+    axes : str, optional
+        Of the images; guessed if not given.
+    held_out : float
+        Share of the images, 0 to 0.5, taken from the end of the list, that chooses the best weights and is
+        not learned from.
+    report : callable, optional
+        Gets each Progress.
+    **settings
+        The fields of :class:`~napari_unet.learn.settings.TrainSettings`.
+
+    Raises
+    ------
+    DataError
+        If numbers or shapes do not fit.
+    """
+    if not len(images) or len(images) != len(masks):
+        raise DataError(
+            f"There are {len(images)} images and {len(masks)} masks: give one mask for each image."
+        )
+    if not 0 <= held_out <= 0.5:
+        raise DataError(f"The share to hold out is {held_out}, expected 0 to 0.5.")
+    kept = len(images) - round(held_out * len(images))
+    parts = [_slices(model, *pair, axes, i) for i, pair in enumerate(zip(images, masks, strict=True))]
+    tiles, scored = list(chain(*parts[:kept])), list(chain(*parts[kept:]))
+    chosen = replace(TrainSettings() if model.provenance.data else SCRATCH, **settings)
+    if "steps" not in settings:
+        pixels = sum(tile.target[0].size for tile in tiles)
+        seen = chosen.batch * math.prod(Batches(tiles, 1, chosen).size)
+        chosen = replace(chosen, steps=max(1, round(epochs * pixels / seen)))
+    provenance = Provenance.now(
+        data=(*model.provenance.data, f"{kept} images given as arrays"),
+        notices=model.provenance.notices,
+        recipe=asdict(chosen),
+        parent=model.version if model.provenance.data else None,
+    )
+    start = replace(model, diameter=model.diameter or typical_diameter(tiles))
+    return run(train(start, tiles, scored, chosen, provenance=provenance), report).model
+
+
+def _slices(
+    model: Model, image: ArrayLike, mask: ArrayLike, axes: str | None, number: int
+) -> list[TrainingTile]:
+    """Make a tile of an image, or one of each slice where the model has fewer axes than the image."""
+    array, _ = prepare(model, image, axes)
+    labels = np.asarray(mask)
+    if array.shape[1:] != labels.shape:
+        raise DataError(
+            f"Mask {number} is {labels.shape} pixels and its image {array.shape[1:]}: make them equal."
+        )
+    return [
+        training_tile(array[:, *index], labels[index], model.task, name=f"image {number}")
+        for index in np.ndindex(labels.shape[: labels.ndim - model.ndim])
+    ]

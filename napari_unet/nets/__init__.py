@@ -1,0 +1,1 @@
+"""Torch modules only; a network knows its own stride and halo."""

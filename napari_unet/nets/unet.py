@@ -1,0 +1,152 @@
+"""The U-Net in one, two or three dimensions."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+if TYPE_CHECKING:
+    from napari_unet.nets.config import UNetConfig
+
+_CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+_NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_POOL = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
+
+
+class UNet(nn.Module):
+    """Encoder, decoder and skip connections (Ronneberger et al. 2015, arXiv:1505.04597).
+
+    Differences from the paper, and why: convolutions are padded, so that the output is as large as the
+    input; batch normalisation follows each of them, because in eval mode it looks at one pixel only and folds
+    into the convolution, which keeps tiles equal to the whole image; upsampling is nearest, which has no
+    checkerboard and no parameters.
+
+    Parameters
+    ----------
+    config : UNetConfig
+        The architecture.
+    seed : int
+        Seed of the initial weights; the global random state is neither read nor changed.
+    """
+
+    def __init__(self, config: UNetConfig, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        with torch.random.fork_rng(devices=[]):  # torch's layers draw first weights of their own
+            self.down = nn.ModuleList(
+                _double_conv(config.ndim, before, after)
+                for before, after in zip((config.in_channels, *widths[:-1]), widths, strict=True)
+            )
+            self.up = nn.ModuleList(
+                _double_conv(config.ndim, below + skip, skip)
+                for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+            )
+            self.head = _CONV[config.ndim](widths[0], config.out_channels, kernel_size=1)
+        self.pool = _POOL[config.ndim](2)
+        self._initialise(seed)
+
+    @property
+    def stride(self) -> int:
+        """Size in pixels of the pooling grid: tiles that start on its multiples see the same poolings."""
+        return int(2**self.config.depth)
+
+    @property
+    def halo(self) -> int:
+        """Radius in pixels of the receptive field: how far an input pixel can reach in the output.
+
+        Level ``i`` has convolutions of radius ``2**i``, two on the way down and two on the way up, and the
+        bottom has two; each pooling adds ``2**i``: in all ``7 * 2**depth - 5``.
+        """
+        return int(7 * 2**self.config.depth - 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images to logits.
+
+        Parameters
+        ----------
+        x : Tensor
+            ``(N, in_channels, *spatial)``, any spatial size from 1 up.
+
+        Returns
+        -------
+        Tensor
+            ``(N, out_channels, *spatial)``, the same spatial size as `x`.
+        """
+        size = x.shape[2:]
+        x = _pad_to(x, self.stride)
+        skips = []
+        for block in self.down[:-1]:
+            x = block(x)
+            skips.append(x)
+            x = self.pool(x)
+        x = self.down[-1](x)
+        for block in self.up:
+            x = F.interpolate(x, scale_factor=2, mode="nearest")
+            x = block(torch.cat((skips.pop(), x), dim=1))
+        logits: Tensor = self.head(x)
+        for axis, length in enumerate(size, start=2):
+            logits = logits.narrow(axis, 0, length)
+        return logits
+
+    def _initialise(self, seed: int) -> None:
+        """He et al. 2015 for convolutions before a ReLU; a small head, so that training starts undecided."""
+        if self.head.weight.is_meta:  # built for its shapes alone
+            return
+        random = torch.Generator().manual_seed(seed)
+        for weight in self.parameters():
+            if weight.ndim > 1 and weight is not self.head.weight:
+                nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=random)
+        nn.init.normal_(self.head.weight, std=0.01, generator=random)
+        nn.init.zeros_(self.head.bias)
+
+
+def activate(logits: Tensor, classes: int) -> Tensor:
+    """Turn logits into maps from 0 to 1: softmax over the classes, sigmoid for boundary and distance.
+
+    Parameters
+    ----------
+    logits : Tensor
+        ``(N, out_channels, *spatial)``.
+    classes : int
+        How many of the channels are classes.
+
+    Returns
+    -------
+    Tensor
+        The same shape, float32.
+    """
+    logits = logits.float()
+    return torch.cat((logits[:, :classes].softmax(dim=1), logits[:, classes:].sigmoid()), dim=1)
+
+
+def fold(network: UNet) -> UNet:
+    """Return a copy for inference, in eval mode, with each norm folded into the convolution before it."""
+    folded = copy.deepcopy(network).eval()
+    for block in (*folded.down, *folded.up):
+        for i in range(0, len(block), 3):
+            block[i] = fuse_conv_bn_eval(block[i], block[i + 1])
+            block[i + 1] = nn.Identity()
+    return folded.requires_grad_(False)
+
+
+def _double_conv(ndim: int, before: int, after: int) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for channels in (before, after):
+        layers += [
+            _CONV[ndim](channels, after, kernel_size=3, padding=1, bias=False),
+            _NORM[ndim](after),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
+
+
+def _pad_to(x: Tensor, multiple: int) -> Tensor:
+    """Repeat the last pixel of each spatial axis up to a multiple; repeating works from one pixel up."""
+    pad = [p for n in reversed(x.shape[2:]) for p in (0, -n % multiple)]
+    return F.pad(x, pad, mode="replicate") if any(pad) else x

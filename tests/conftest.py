@@ -1,0 +1,50 @@
+"""Models whose answers are known beforehand, for all tests."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import pytest
+
+if TYPE_CHECKING:
+    from napari_unet import Model
+
+
+class Thresholding(Protocol):
+    """Make a model that takes for an object what is above half brightness; see :func:`thresholding`."""
+
+    def __call__(self, **how: Any) -> Model: ...
+
+
+@pytest.fixture
+def thresholding() -> Thresholding:
+    """Return a maker of models that need no training: each pixel for itself, an object where it is bright.
+
+    The arguments are those of ``Model.new``. The class of a model of classes is the brightness in steps:
+    0, 1, 2 … from 0 to 1. Channels are averaged.
+    """
+
+    def make(**how: Any) -> Model:
+        import torch
+
+        from napari_unet import Model
+
+        model = Model.new(**{"width": 1, "depth": 0, **how})
+        classes, inputs = model.config.classes, model.config.in_channels
+        middle = (slice(None), slice(None), *[1] * model.ndim)
+        with torch.no_grad():
+            first, _, _, second, _, _ = model.network.down[0]
+            for layer, value in ((first, 1 / inputs), (second, 1.0)):
+                layer.weight.zero_()
+                layer.weight[middle] = value
+            head = model.network.head
+            head.weight.zero_()
+            steps = torch.arange(classes) / (classes - 1)
+            head.weight[:classes].view(-1).copy_(200 * steps)  # the logit 200 (s x - s² / 2) is largest
+            head.bias[:classes].copy_(-100 * steps**2)  # for the step s that is nearest to x
+            if model.task == "instances":
+                head.bias[classes] = -10  # no boundary anywhere
+                head.weight[classes + 1], head.bias[classes + 1] = 200, -100
+        return model
+
+    return make
