@@ -33,6 +33,7 @@ SUFFIX = ".unet"
 _KEY = "napari_unet"
 _TASKS = ("instances", "classes")
 _IN_CHANNELS = {"grey": 1, "rgb": 3}
+_MIN_SIZE = {1: 4, 2: 12, 3: 32}  # pixels of an object four wide
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
 _DTYPES = {"F16", "BF16", "F32"}
 
@@ -46,16 +47,16 @@ class DecodeSettings:
     foreground : float
         A pixel belongs to an object above this probability, 0 to 1.
     seed : float
-        An object grows from where its normalised distance to the edge is above this, 0 to 1.
+        How far the distance must rise above the saddle to a neighbour for an object of its own, 0 to 1.
     boundary : float
-        No seed where the boundary probability is above this, 0 to 1.
+        How much the boundary counts against the distance, 0 to 1.
     min_size : int
         Objects with fewer pixels are dropped.
     """
 
     foreground: float = 0.5
-    seed: float = 0.5
-    boundary: float = 0.6
+    seed: float = 0.15
+    boundary: float = 1.0
     min_size: int = 12
 
     def __post_init__(self) -> None:
@@ -63,13 +64,9 @@ class DecodeSettings:
         for key in ("foreground", "seed", "boundary"):
             value = getattr(self, key)
             if not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise ModelFileError(
-                    f"The decode threshold {key} is {value!r}, expected a number from 0 to 1."
-                )
+                raise ModelFileError(f"The decode threshold {key} is {value!r}, expected a number from 0 to 1.")
         if not isinstance(self.min_size, int) or self.min_size < 0:
-            raise ModelFileError(
-                f"The smallest object is {self.min_size!r} pixels, expected a whole number from 0 up."
-            )
+            raise ModelFileError(f"The smallest object is {self.min_size!r} pixels, expected a whole number from 0 up.")
 
 
 @dataclass(frozen=True)
@@ -219,7 +216,8 @@ class Model:
             max_width=max_width,
         )
         network = UNet(config, seed=seed).eval()
-        return cls(network=network, name=name, task=task, classes=tuple(classes), channels=channels)
+        decode = DecodeSettings(min_size=_MIN_SIZE[ndim])
+        return cls(network, name=name, task=task, classes=tuple(classes), channels=channels, decode=decode)
 
     @classmethod
     def load(cls, name_or_path: str | os.PathLike[str]) -> Model:
@@ -267,9 +265,7 @@ class Model:
 
         target = Path(path).expanduser()
         if not target.parent.is_dir():
-            raise ModelFileError(
-                f"The folder {str(target.parent)!r} does not exist: make it first or choose another."
-            )
+            raise ModelFileError(f"The folder {str(target.parent)!r} does not exist: make it first or choose another.")
         weights = _weights(self.network)
         if half:
             weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
@@ -369,9 +365,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         with path.open("rb") as file:
             declared = int.from_bytes(file.read(8), "little")
         if size < 8 or declared > min(size - 8, _MAX_HEADER):
-            raise ModelFileError(
-                f"{path.name!r} is not a whole model file: copy it again, or export it again."
-            )
+            raise ModelFileError(f"{path.name!r} is not a whole model file: copy it again, or export it again.")
         with safe_open(path, framework="pt") as file:
             header = _checked_header(path.name, (file.metadata() or {}).get(_KEY))
             _check_tensors(path.name, UNetConfig(**header["config"]), file)
@@ -385,9 +379,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def _checked_header(name: str, text: str | None) -> dict[str, Any]:
     if text is None:
-        raise ModelFileError(
-            f"{name!r} is a safetensors file but not a napari-unet model: choose a {SUFFIX} file."
-        )
+        raise ModelFileError(f"{name!r} is a safetensors file but not a napari-unet model: choose a {SUFFIX} file.")
     try:
         header = json.loads(text)
         if header["schema"] > SCHEMA:
@@ -439,9 +431,7 @@ def _check_tensors(name: str, config: UNetConfig, file: Any) -> None:
     found = set(file.keys())
     if found != set(expected):
         odd = sorted(found ^ set(expected))[0]
-        raise ModelFileError(
-            f"The weights in {name!r} do not fit its architecture ({odd!r}): export the model again."
-        )
+        raise ModelFileError(f"The weights in {name!r} do not fit its architecture ({odd!r}): export the model again.")
     for key, shape in expected.items():
         part = file.get_slice(key)
         if part.get_shape() != shape or part.get_dtype() not in _DTYPES:

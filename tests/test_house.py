@@ -35,7 +35,10 @@ BELOW = {
     **{wing: (WINGS - {wing}) | GROUND | {"model", "sample_data"} for wing in WINGS},
     "": INSIDE,
     "gui": INSIDE | {""},
-    "cli": INSIDE | {""},
+    "terminal": INSIDE,  # what the commands of cli share; demo and doctor are two of them
+    "demo": INSIDE,
+    "doctor": INSIDE,
+    "cli": INSIDE | {"", "terminal", "demo", "doctor"},
     "__main__": {"cli"},
 }
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from napari_unet.jobs import Job, Progress, lower_priority, run
+from napari_unet.jobs import Job, Progress, as_part, lower_priority, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,6 +72,22 @@ def test_progress_is_a_message_and_stays_as_it_was() -> None:
     with pytest.raises(FrozenInstanceError):
         Progress(0, 1).done = 1  # type: ignore[misc]
     assert Progress(0, 1).values is not Progress(0, 1).values
+
+
+def test_a_part_reports_in_the_words_of_the_whole_and_ends_with_it() -> None:
+    events: list[str] = []
+
+    def whole() -> Job[str]:
+        total = yield from as_part(counting(2, events), lambda p: Progress(10 + p.done, 20, "part"))
+        return f"the sum is {total}"
+
+    seen: list[Progress] = []
+    assert run(whole(), seen.append) == "the sum is 3"
+    assert [(p.done, p.total, p.message) for p in seen] == [(11, 20, "part"), (12, 20, "part")]
+    job = whole()
+    next(job)
+    job.close()
+    assert events == ["start", "end"] * 2
 
 
 def in_thread(work: Callable[[], None]) -> None:

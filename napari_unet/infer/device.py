@@ -29,9 +29,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if kind not in there or not (number or "0").isdecimal():
         raise DeviceError(f"There is no device {name!r}: choose one of {', '.join(DEVICES)}.")
     if int(number or 0) >= there[kind]:
-        raise DeviceError(
-            f"The device {name!r} was not found by torch on this machine: choose 'auto' or 'cpu'."
-        )
+        raise DeviceError(f"The device {name!r} was not found by torch on this machine: choose 'auto' or 'cpu'.")
     return torch.device(name)
 
 

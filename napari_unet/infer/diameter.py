@@ -6,8 +6,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from napari_unet.errors import ImageError
 from napari_unet.infer.image import estimate_diameter, rescale
 from napari_unet.infer.instances import decode
@@ -16,6 +14,7 @@ from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, NDArray
 
     from napari_unet.model import Model
@@ -75,7 +74,9 @@ def diameter_job(
         If the model is one of classes, or finds no objects at any scale.
     """
     if model.task == "classes":
-        raise ImageError(f"The model {model.name!r} names classes, not objects, so there is no diameter to find: leave it empty.")
+        raise ImageError(
+            f"The model {model.name!r} names classes, not objects, so there is no diameter to find: leave it empty."
+        )
     array, _ = prepare(model, image, axes, channel)
     array = array[(slice(None), *(n // 2 for n in array.shape[1 : array.ndim - model.ndim]))]
     scales = SCALES if model.diameter else SCALES[:1]
@@ -84,7 +85,9 @@ def diameter_job(
         yield Progress(done, len(scales) + 1, f"looking at scale {scale:g}")
         looks += yield from _look(model, array, scale, device)
     if not looks:
-        raise ImageError(f"The model {model.name!r} finds no objects at any scale: type their width, or choose another model.")
+        raise ImageError(
+            f"The model {model.name!r} finds no objects at any scale: type their width, or choose another model."
+        )
     best = max(looks, key=lambda look: look.score)
     if model.diameter:  # once more at the scale that this makes right
         yield Progress(len(scales), len(scales) + 1, "looking once more")

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_unet.errors import ImageError
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -22,8 +24,8 @@ def merge_labels(
 
     Corrected pixels keep their numbers. An object that was found over them is trimmed; what is left of it is
     dropped if it is only a rim around what a hand made, goes on with the number of the corrected object if it
-    covers most of that one's corrected pixels, and gets a new number otherwise. An object cut by the edge of the region goes
-    on with the number of the one that it meets outside.
+    covers most of that one's corrected pixels, and gets a new number otherwise. An object cut by the edge of the
+    region goes on with the number of the one that it meets outside.
 
     Parameters
     ----------
@@ -39,50 +41,62 @@ def merge_labels(
     Returns
     -------
     array of the dtype of `old`, the region's shape
+
+    Raises
+    ------
+    ImageError
+        If the numbers do not fit into the dtype of `old`.
     """
     before = old[region]
-    if not protected.any() and before.shape == old.shape:
+    if not protected.any() and before.shape == old.shape and found.max(initial=0) <= np.iinfo(old.dtype).max:
         return found.astype(old.dtype)
     fresh = _largest_outside(old, region, np.where(protected, before, 0))
     result = np.where(found > 0, found.astype(np.int64) + fresh, 0)
     numbers = np.unique(result[protected & (result > 0)])
+    kin = _kin(before, result, protected)
+    entire = result.copy()
     result[protected] = 0
-    kin = _kin(before, np.where(found > 0, found.astype(np.int64) + fresh, 0), protected)
     following = int(result.max(initial=fresh)) + 1
     for number, box in _boxes(result, numbers):
         part = result[box]
         pieces, count = ndi.label(part == number, structure=np.ones((3,) * part.ndim))
         part[pieces > 0] = 0
-        solid = [i for i in range(1, count + 1) if _is_solid(pieces == i)]
-        solid.sort(key=lambda i: -int(np.count_nonzero(pieces == i)))
-        for rank, i in enumerate(solid):
+        rest = [i for i in range(1, count + 1) if not _is_rim(pieces == i, entire[box] == number)]
+        rest.sort(key=lambda i: -int(np.count_nonzero(pieces == i)))
+        for rank, i in enumerate(rest):
             part[pieces == i] = kin.get(number, number) if rank == 0 else following
             following += rank > 0
     _join_across_edges(old, result, region, fresh)
     result[protected] = before[protected]
+    if result.max(initial=0) > np.iinfo(old.dtype).max:
+        raise ImageError(
+            f"The labels layer holds numbers up to {np.iinfo(old.dtype).max} ({old.dtype}), but {result.max()} are "
+            "needed: convert it to uint32 (right click > Convert data type)."
+        )
     return result.astype(old.dtype)
 
 
-def _kin(
-    before: NDArray[Any], found: NDArray[np.int64], protected: NDArray[np.bool_]
-) -> dict[int, int]:
+def _kin(before: NDArray[Any], found: NDArray[np.int64], protected: NDArray[np.bool_]) -> dict[int, int]:
     """Return which found object goes on as which corrected one: the one that covers most of it, at least half."""
     sure = protected & (before > 0)
     if not sure.any():
         return {}
     corrected, whole = np.unique(before[sure], return_counts=True)
     sizes = dict(zip(corrected.tolist(), whole.tolist(), strict=True))
-    pairs, shared = np.unique(
-        np.stack([before[sure].astype(np.int64), found[sure]]), axis=1, return_counts=True
-    )
     best: dict[int, int] = {}
     taken: set[int] = set()
-    for i in np.argsort(-shared):
-        mine, theirs = int(pairs[0, i]), int(pairs[1, i])
-        if theirs and theirs not in best and mine not in taken and 2 * shared[i] >= sizes[mine]:
+    for mine, theirs, shared in _pairs(before[sure], found[sure]):
+        if theirs and theirs not in best and mine not in taken and 2 * shared >= sizes[mine]:
             best[theirs] = mine
             taken.add(mine)
     return best
+
+
+def _is_rim(piece: NDArray[np.bool_], entire: NDArray[np.bool_]) -> bool:
+    """Return whether a piece is but a rim of its object; of an object that is thin itself, whether it is small."""
+    if _is_solid(piece):
+        return False
+    return _is_solid(entire) or 4 * int(piece.sum()) < int(entire.sum())
 
 
 def _is_solid(piece: NDArray[np.bool_]) -> bool:
@@ -101,7 +115,7 @@ def _boxes(labels: NDArray[np.int64], numbers: NDArray[np.int64]) -> Iterable[tu
     places[places == len(numbers)] = 0
     compact = np.where(numbers[places] == labels, places + 1, 0)
     for i, box in enumerate(ndi.find_objects(compact)):
-        if box is not None:
+        if box is not None:  # a number of which no pixel is left
             yield int(numbers[i]), box
 
 
@@ -122,13 +136,21 @@ def _join_across_edges(old: NDArray[Any], result: NDArray[np.int64], region: tup
         for inner, outer in ((0, start - 1), (stop - start - 1, stop)):
             if not 0 <= outer < old.shape[axis]:
                 continue
-            here = result.take(inner, axis)
+            here = np.take(result, inner, axis=axis)
             beyond = old[tuple(outer if a == axis else r for a, r in enumerate(region))]
             meet = (here > fresh) & (beyond > 0)
-            pairs, lengths = np.unique(np.stack([here[meet], beyond[meet].astype(np.int64)]), axis=1, return_counts=True)
             done: set[int] = set()
-            for i in np.argsort(-lengths):
-                mine, theirs = int(pairs[0, i]), int(pairs[1, i])
+            for mine, theirs, _ in _pairs(here[meet], beyond[meet]):
                 if mine not in done:
                     done.add(mine)
                     result[result == mine] = theirs
+
+
+def _pairs(a: NDArray[Any], b: NDArray[Any]) -> list[tuple[int, int, int]]:
+    """Return the pairs of numbers in two arrays and how often each occurs, the most frequent first."""
+    if not a.size:
+        return []
+    both = np.stack([a.astype(np.int64), b.astype(np.int64)])
+    unique: tuple[NDArray[np.int64], ...] = np.unique(both, axis=1, return_counts=True)
+    found: list[tuple[int, int, int]] = np.vstack(unique).T.tolist()
+    return sorted(found, key=lambda pair: -pair[2])

@@ -13,6 +13,8 @@ from napari_unet.infer.tiles import plan_tiles
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
     from numpy.typing import NDArray
     from torch import Tensor
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
     from napari_unet.nets.unet import UNet
 
-# Longest side of a tile in pixels. The halo is computed again by each neighbour, so larger is less work; at
-# these sizes a network of width 24 needs about 1 GB.
-TILE = {1: 65536, 2: 1280, 3: 160}
+# Pixels of a tile. The halo is computed again by each neighbour, so larger is less work; at these sizes a network
+# of width 24 needs about 1 GB.
+PIXELS = {1: 2**20, 2: 1280**2, 3: 160**3}
 
 _folded: weakref.WeakKeyDictionary[UNet, dict[tuple[str, torch.dtype], UNet]] = weakref.WeakKeyDictionary()
 
@@ -46,7 +48,7 @@ def predict_tiles(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     tile : int, optional
-        Longest side of a tile in pixels; the default fits into about 1 GB. Halved when memory runs out.
+        Longest side of a tile in pixels; the default fits into about 1 GB. It is halved when memory runs out.
     precise : bool
         Compute in float32 even where a 16-bit type is faster.
 
@@ -70,7 +72,7 @@ def predict_tiles(
     place = pick_device(device)
     dtype = (None if precise else half_precision(place)) or torch.float32
     network = _ready(model.network, place, dtype)
-    side = tile or TILE[model.ndim]
+    side = tile or longest_side(image.shape[1:], PIXELS[model.ndim])
     while True:
         try:
             return (yield from _run(network, image, side, place, dtype))
@@ -83,6 +85,17 @@ def predict_tiles(
         if place.type == "cuda":
             torch.cuda.empty_cache()
         side = min(side, max(image.shape[1:])) // 2
+
+
+def longest_side(shape: Sequence[int], pixels: int) -> int:
+    """Return the longest side that tiles of at most so many pixels can have; what short axes leave, others use."""
+    left = float(pixels)
+    for axes, length in zip(range(len(shape), 0, -1), sorted(shape), strict=True):
+        side = int(left ** (1 / axes) + 1e-9)
+        if length > side:
+            return side
+        left /= length
+    return max(shape)
 
 
 def _run(

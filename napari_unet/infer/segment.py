@@ -28,16 +28,14 @@ def _setting(low: float, high: float, unit: str, help: str) -> Any:
 class SegmentSettings:
     """How to segment an image; what is None comes from the model."""
 
-    channel: int | None = _setting(
-        0, 1000, "", "Channel to segment; empty: all of an RGB image, else the first."
-    )
-    diameter: float | None = _setting(
-        1, 10000, "px", "Typical width of an object; empty: as in the model's images."
-    )
+    channel: int | None = _setting(0, 1000, "", "Channel to segment; empty: all of an RGB image, else the first.")
+    diameter: float | None = _setting(1, 10000, "px", "Typical width of an object; empty: as in the model's images.")
     device: str = field(default="auto", metadata={"help": "auto, cpu, cuda or mps."})
     foreground: float | None = _setting(0, 1, "", "Higher: objects become smaller and fewer.")
-    seed: float | None = _setting(0, 1, "", "Higher: touching objects are cut apart more often.")
-    boundary: float | None = _setting(0, 1, "", "Lower: touching objects are cut apart more often.")
+    seed: float | None = _setting(0, 1, "", "Higher: touching objects are cut apart less often.")
+    boundary: float | None = _setting(
+        0, 1, "", "How much the outlines that the model sees count in cutting objects apart."
+    )
     min_size: int | None = _setting(0, 1_000_000, "px", "Smaller objects are dropped.")
 
 
@@ -112,8 +110,7 @@ def predict(
     array, _ = prepare(model, image, axes, channel)
     if array.ndim != model.ndim + 1:
         raise ImageError(
-            f"The image has {array.ndim - 1} axes besides channels and the model {model.ndim}: predict slice "
-            "by slice."
+            f"The image has {array.ndim - 1} axes besides channels and the model {model.ndim}: predict slice by slice."
         )
     return run(predict_tiles(model, array, device))
 
@@ -209,9 +206,7 @@ def prepare(
     notes = [note] if note else []
     data = np.asarray(chosen if region is None else chosen[(slice(None), *region)])
     if data.dtype.kind == "f" and not np.isfinite(data).all():
-        notes.append(
-            f"{np.count_nonzero(~np.isfinite(data))} pixels were not numbers and were taken as dark."
-        )
+        notes.append(f"{np.count_nonzero(~np.isfinite(data))} pixels were not numbers and were taken as dark.")
     return normalise(data, low, high), notes
 
 
@@ -225,9 +220,7 @@ def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
 def scale_factor(model: Model, diameter: float | None) -> float:
     """Return by how much to enlarge the image so that its objects are as wide as those the model knows."""
     if diameter is not None and not 0 <= diameter < np.inf:
-        raise ImageError(
-            f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object."
-        )
+        raise ImageError(f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object.")
     if not diameter or not model.diameter:
         return 1.0
     return float(np.clip(model.diameter / diameter, 0.05, 8))

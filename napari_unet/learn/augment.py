@@ -112,9 +112,7 @@ def _light(image: Tensor, how: Augmentation, random: torch.Generator) -> Tensor:
         return _uniform(count, low, high, random, image).reshape(-1, *[1] * (ndim + 1))
 
     grey = image.mean(dim=1, keepdim=True)
-    gains = torch.stack([each(-how.colour, how.colour).exp() for _ in range(image.shape[1])], dim=1).squeeze(
-        2
-    )
+    gains = torch.stack([each(-how.colour, how.colour).exp() for _ in range(image.shape[1])], dim=1).squeeze(2)
     image = grey + (image - grey) * gains
     image = image.clamp(0, 4) ** each(-how.contrast, how.contrast).exp()
     image = image * each(-how.contrast, how.contrast).exp() + each(-0.1, 0.1)

@@ -44,9 +44,7 @@ class Batches:
         self._random = np.random.default_rng(settings.seed)
         shares = np.array([tile.share for tile in tiles], float)
         self._shares = shares / shares.sum()
-        self._known = [
-            np.flatnonzero(t.weight[0]) if (t.weight[0] > 0).mean() < SPARSE else None for t in tiles
-        ]
+        self._known = [np.flatnonzero(t.weight[0]) if (t.weight[0] > 0).mean() < SPARSE else None for t in tiles]
         shapes = np.array([tile.image.shape[1:] for tile in tiles])
         side = settings.crop or CROP[shapes.shape[1]]
         self.size = tuple(int(n) for n in np.minimum(side, shapes.max(axis=0)))
@@ -64,15 +62,11 @@ class Batches:
         shape = tile.image.shape[1:]
         known = self._known[index]
         if known is None or not len(known):
-            start = [
-                self._start(n, read, use) for n, read, use in zip(shape, self._read, self.size, strict=True)
-            ]
+            start = [self._start(n, read, use) for n, read, use in zip(shape, self._read, self.size, strict=True)]
         else:
             centre = np.unravel_index(self._random.choice(known), shape)
             jitter = [self._random.integers(-(use // 4), use // 4 + 1) for use in self.size]
-            start = [
-                int(c) - read // 2 + int(j) for c, read, j in zip(centre, self._read, jitter, strict=True)
-            ]
+            start = [int(c) - read // 2 + int(j) for c, read, j in zip(centre, self._read, jitter, strict=True)]
         image = cut(tile.image, start, self._read, "reflect")
         if len(image) < self._channels:
             image = np.repeat(image[:1], self._channels, axis=0)
@@ -92,10 +86,7 @@ def cut(
     """Return a window of ``(channel, *spatial)``, filled outside as :func:`numpy.pad` does in this mode."""
     inside = [slice(max(s, 0), max(s + n, 0)) for s, n in zip(start, size, strict=True)]
     found = array[(slice(None), *inside)]
-    pad = [
-        (max(-s, 0), max(s + n - length, 0))
-        for s, n, length in zip(start, size, array.shape[1:], strict=True)
-    ]
+    pad = [(max(-s, 0), max(s + n - length, 0)) for s, n, length in zip(start, size, array.shape[1:], strict=True)]
     if not any(before or after for before, after in pad):
         return found
     padded: NDArray[np.float32] = np.pad(found, [(0, 0), *pad], mode=mode)  # type: ignore[call-overload]

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # What tuning tries. Few and coarse: finer ones fit the noise of a small held-out set.
 FOREGROUNDS = (0.4, 0.5, 0.6)
-SEEDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-BOUNDARIES = (0.4, 0.6, 1.0)
+SEEDS = (0.1, 0.15, 0.2, 0.3)
+BOUNDARIES = (0.0, 0.5, 1.0)
 
 
 def evaluate(
@@ -81,9 +81,7 @@ def evaluate_job(
         If there are no pairs, or their numbers or shapes differ.
     """
     if not len(images) or len(images) != len(masks):
-        raise DataError(
-            f"There are {len(images)} images and {len(masks)} masks: give one mask for each image."
-        )
+        raise DataError(f"There are {len(images)} images and {len(masks)} masks: give one mask for each image.")
     scored = []
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         name = names[i] if names else f"image {i}"
@@ -153,19 +151,17 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     DataError
-        If a folder is missing or empty, or an image has no mask.
+        If a folder is missing, or an image has no mask.
+    ImageError
+        If a folder is empty.
     """
     from napari_unet.infer.read import list_images
 
     root = Path(folder).expanduser()
     for part in ("images", "masks"):
         if not (root / part).is_dir():
-            raise DataError(
-                f"The folder {str(root)!r} has no folder {part!r}: put images/ and masks/ into it."
-            )
+            raise DataError(f"The folder {str(root)!r} has no folder {part!r}: put images/ and masks/ into it.")
     images, masks = list_images(root / "images"), {p.stem: p for p in list_images(root / "masks")}
-    if not images:
-        raise DataError(f"The folder {str(root / 'images')!r} holds no images: put at least one there.")
     lonely = [p.name for p in images if p.stem not in masks]
     if lonely:
         raise DataError(

@@ -99,9 +99,7 @@ class Recipe:
         if not 0 <= self.held_out <= 0.5:
             raise DataError(f"The share to hold out is {self.held_out}, expected 0 to 0.5.")
         if unknown := self.network.keys() - NETWORK:
-            raise DataError(
-                f"The network has no setting {min(unknown)!r}: choose among {', '.join(NETWORK)}."
-            )
+            raise DataError(f"The network has no setting {min(unknown)!r}: choose among {', '.join(NETWORK)}.")
 
 
 def read_recipe(path: str | Path) -> Recipe:
@@ -168,9 +166,7 @@ def load_tiles(
     tiles: tuple[list[TrainingTile], list[TrainingTile]] = ([], [])
     for i, (source, image_path, mask_path, size, group) in enumerate(found):
         yield Progress(i, len(found), f"reading {image_path.name}")
-        share = (
-            source.share / size**0.5 / mass[id(source)]
-        )  # a field cut into many tiles is not seen more often
+        share = source.share / size**0.5 / mass[id(source)]  # a field cut into many tiles is not seen more often
         tiles[group in outside].append(_read_tile(model, image_path, mask_path, share))
     return tiles
 
@@ -182,9 +178,7 @@ def _entries(root: Path, source: Source) -> list[tuple[Path, Path, int, str]]:
     for column, allowed in source.where.items():
         pairs = [pair for pair in pairs if rows.get(pair[0].stem, {}).get(column) in allowed]
         if not pairs:
-            raise DataError(
-                f"No image of {source.folder!r} has {column} {allowed} in its index: mend the recipe."
-            )
+            raise DataError(f"No image of {source.folder!r} has {column} {allowed} in its index: mend the recipe.")
     groups = [rows.get(image.stem, {}).get("group", image.stem) for image, _ in pairs]
     sizes = Counter(groups)
     return [
@@ -222,8 +216,7 @@ def _read_tile(model: Model, image_path: Path, mask_path: Path, share: float) ->
         )
     if labels.ndim != model.ndim:
         raise DataError(
-            f"The image {image_path.name!r} has {labels.ndim} axes and the model {model.ndim}: cut it into "
-            "slices."
+            f"The image {image_path.name!r} has {labels.ndim} axes and the model {model.ndim}: cut it into slices."
         )
     if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all():
         array = array[:1]  # grey: kept once, repeated in the batch
@@ -235,9 +228,7 @@ def _read_tile(model: Model, image_path: Path, mask_path: Path, share: float) ->
     return training_tile(array, labels, model.task, share=share, name=image_path.stem)
 
 
-def train_recipe(
-    recipe: Recipe, root: Path | None = None, stop: Callable[[], bool] = bool
-) -> Job[TrainResult]:
+def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bool] = bool) -> Job[TrainResult]:
     """Train a model by a recipe: read, learn, choose the decode thresholds on the held-out images.
 
     Parameters
@@ -263,8 +254,8 @@ def train_recipe(
     tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root)
     model = replace(model, diameter=model.diameter or typical_diameter(tiles))
     provenance = Provenance.now(
-        data=(*model.provenance.data, *(source.name or source.folder for source in recipe.data)),
-        notices=(*model.provenance.notices, *(source.notice for source in recipe.data if source.notice)),
+        data=tuple(dict.fromkeys((*model.provenance.data, *(source.name or source.folder for source in recipe.data)))),
+        notices=tuple(dict.fromkeys((*model.provenance.notices, *(s.notice for s in recipe.data if s.notice)))),
         recipe=asdict(recipe),
         parent=model.version if recipe.start else None,
     )

@@ -56,19 +56,13 @@ class Augmentation:
 class TrainSettings:
     """How to train, from scratch or on corrections; a field's metadata has its bounds, unit and help."""
 
-    steps: int = _setting(
-        300, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better."
-    )
+    steps: int = _setting(300, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better.")
     batch: int = _setting(4, 1, 256, "crops", "Crops in a batch.")
     crop: int | None = _setting(None, 16, 4096, "px", "Side of a crop; empty: 256 in images, 64 in stacks.")
     learning_rate: float = _setting(5e-4, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")
     weight_decay: float = _setting(1e-4, 0.0, 1.0, "", "Pull of the weights towards zero.")
-    ema: float = _setting(
-        0.995, 0.0, 0.99999, "", "Averaging of the weights over steps, which evens out noise."
-    )
-    freeze_norms: bool = _setting(
-        True, 0, 1, "", "Keep the statistics of the base model: right for few images."
-    )
+    ema: float = _setting(0.995, 0.0, 0.99999, "", "Averaging of the weights over steps, which evens out noise.")
+    freeze_norms: bool = _setting(True, 0, 1, "", "Keep the statistics of the base model: right for few images.")
     checks: int = _setting(8, 0, 1000, "", "How often the held-out part is scored on the way.")
     seed: int = _setting(0, 0, 2**31 - 1, "", "The same seed gives the same model on the same machine.")
     device: str = _setting("auto", 0, 0, "", "auto, cpu, cuda or mps.")
@@ -83,9 +77,7 @@ class TrainSettings:
             whole = not isinstance(info.default, float)
             if not low <= value <= high or (whole and value != int(value)):
                 kind = "a whole number" if whole else "a number"
-                raise DataError(
-                    f"The training setting {info.name} is {value}, expected {kind} from {low} to {high}."
-                )
+                raise DataError(f"The training setting {info.name} is {value}, expected {kind} from {low} to {high}.")
 
 
 SCRATCH = TrainSettings(steps=5000, learning_rate=1e-3, ema=0.999, freeze_norms=False, checks=20)

@@ -82,14 +82,11 @@ def make_target(labels: NDArray[np.integer], task: Literal["instances", "classes
         If they are not whole numbers, or negative or too large.
     """
     if labels.dtype.kind not in "iub":
-        raise DataError(
-            f"The mask is of type {labels.dtype}, expected whole numbers: save it as uint16 or uint32."
-        )
+        raise DataError(f"The mask is of type {labels.dtype}, expected whole numbers: save it as uint16 or uint32.")
     target = np.zeros((3, *labels.shape), np.float32)
     if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) < MAX_ID:
         raise DataError(
-            f"The mask's numbers go from {labels.min()} to {labels.max()}, expected 0 to {MAX_ID - 1}: "
-            "renumber it."
+            f"The mask's numbers go from {labels.min()} to {labels.max()}, expected 0 to {MAX_ID - 1}: renumber it."
         )
     if task == "classes":
         target[0] = labels

@@ -210,11 +210,7 @@ class Trainer:
             fused=self.device.type in ("cpu", "cuda"),
         )
         self.batches = Batches(tiles, model.config.in_channels, settings)
-        if (
-            not settings.freeze_norms
-            and settings.batch == 1
-            and max(self.batches.size) <= self.network.stride
-        ):
+        if not settings.freeze_norms and settings.batch == 1 and max(self.batches.size) <= self.network.stride:
             raise DataError(
                 f"One crop of {' × '.join(map(str, self.batches.size))} pixels is too little for the "
                 "statistics of the norms: make the batch or the crop larger, or freeze the norms."
@@ -308,9 +304,7 @@ def fit(
         If numbers or shapes do not fit.
     """
     if not len(images) or len(images) != len(masks):
-        raise DataError(
-            f"There are {len(images)} images and {len(masks)} masks: give one mask for each image."
-        )
+        raise DataError(f"There are {len(images)} images and {len(masks)} masks: give one mask for each image.")
     if not 0 <= held_out <= 0.5:
         raise DataError(f"The share to hold out is {held_out}, expected 0 to 0.5.")
     kept = len(images) - round(held_out * len(images))
@@ -331,16 +325,12 @@ def fit(
     return run(train(start, tiles, scored, chosen, provenance=provenance), report).model
 
 
-def _slices(
-    model: Model, image: ArrayLike, mask: ArrayLike, axes: str | None, number: int
-) -> list[TrainingTile]:
+def _slices(model: Model, image: ArrayLike, mask: ArrayLike, axes: str | None, number: int) -> list[TrainingTile]:
     """Make a tile of an image, or one of each slice where the model has fewer axes than the image."""
     array, _ = prepare(model, image, axes)
     labels = np.asarray(mask)
     if array.shape[1:] != labels.shape:
-        raise DataError(
-            f"Mask {number} is {labels.shape} pixels and its image {array.shape[1:]}: make them equal."
-        )
+        raise DataError(f"Mask {number} is {labels.shape} pixels and its image {array.shape[1:]}: make them equal.")
     return [
         training_tile(array[:, *index], labels[index], model.task, name=f"image {number}")
         for index in np.ndindex(labels.shape[: labels.ndim - model.ndim])

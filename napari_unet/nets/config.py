@@ -52,9 +52,7 @@ class UNetConfig:
         for key, (low, high) in bounds.items():
             value = getattr(self, key)
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-                raise ModelFileError(
-                    f"The network's {key} is {value!r}, expected a whole number from {low} to {high}."
-                )
+                raise ModelFileError(f"The network's {key} is {value!r}, expected a whole number from {low} to {high}.")
 
     @property
     def out_channels(self) -> int:

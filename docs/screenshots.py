@@ -1,0 +1,127 @@
+"""Take the pictures of the documentation: the real window, on the project's own sample, at each step of the loop.
+
+Run it with ``make screenshots``; it needs a display, which may be a virtual one. The corrections are taken from the
+sample's exact labels, as if a hand had painted them: the picture shows what the program really did with them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QApplication
+
+from napari_unet import sample_data
+from napari_unet.gui import models
+from napari_unet.gui.dock import UNetDock
+from napari_unet.gui.launch import open_viewer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari import Viewer
+
+IMAGES = Path(__file__).with_name("images")
+SIZE = (1440, 920)
+PATIENCE = 600.0  # seconds for one job
+
+
+def main() -> None:
+    """Take all pictures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", help="a model file, instead of the shipped one")
+    parser.add_argument("--steps", type=int, default=60, help="how long to learn (60)")
+    parser.add_argument("--output", type=Path, default=IMAGES, help="where to put the pictures")
+    given = parser.parse_args()
+    given.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder:
+        models.folder = lambda: Path(folder)  # the user's own models are no part of the pictures
+        take(given.output, given.model, given.steps)
+
+
+def take(output: Path, model: str | None, steps: int) -> None:
+    """Go once through the loop, and take a picture at each step."""
+    viewer = open_viewer()
+    viewer.window._qt_window.resize(*SIZE)
+    dock = viewer.window._qt_window.findChild(UNetDock)
+    session = dock.session
+
+    def idle() -> bool:
+        return not session.busy
+
+    def picture(name: str) -> None:
+        pause(0.5)
+        viewer.screenshot(str(output / f"{name}.png"), canvas_only=False, flash=False)
+
+    pause(1)
+    if model is not None:
+        dock.image.open_file(model)
+        wait(idle)
+    if session.model is None or session.model.name == models.UNTRAINED:
+        sys.exit("There is no model to take pictures with: give one with --model FILE.")
+    picture("open")
+    dock.segment.start.click()
+    wait(idle)
+    picture("segment")
+    correct(viewer, dock)
+    picture("correct")
+    dock.finetune.settings.set("steps", steps)
+    dock.finetune.start.click()
+    wait(lambda: dock.finetune.bar.value() >= 0.6 * steps or idle())
+    picture("learn")
+    wait(idle)
+    picture("result")
+    dock.finetune.keep.click()
+    wait(idle)
+    dock.finetune.again.click()
+    wait(idle)
+    viewer.reset_view()
+    picture("again")
+    viewer.theme = "light"
+    picture("light")
+    viewer.close()
+    pause(0.2)
+
+
+def correct(viewer: Viewer, dock: UNetDock) -> None:
+    """Put the exact labels into what is in view, as strokes, and call it right."""
+    labels = dock.session.labels
+    viewer.scene.camera.zoom *= 1.6
+    pause(0.5)
+    truth = sample_data.load("nuclei").labels
+    low, high = labels.corner_pixels
+    inside = np.zeros(truth.shape, bool)
+    inside[low[0] : high[0] + 1, low[1] : high[1] + 1] = True
+    wrong = inside & ((truth > 0) != (labels.data > 0))
+    numbers = np.unique(truth[wrong])
+    for number in numbers[numbers > 0]:
+        labels.data_setitem(np.nonzero(truth == number), int(number) + 1000)
+    labels.data_setitem(np.nonzero(inside & (truth == 0) & (labels.data > 0)), 0)
+    dock.correct.tools["paint"].click()
+    dock.correct.tile.click()
+
+
+def pause(seconds: float) -> None:
+    """Let the viewer run."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        QApplication.processEvents()
+        time.sleep(0.005)
+
+
+def wait(done: Callable[[], bool]) -> None:
+    """Let the viewer run until something is done."""
+    end = time.monotonic() + PATIENCE
+    while not done():
+        if time.monotonic() > end:
+            sys.exit(f"This took longer than {PATIENCE:g} s.")
+        pause(0.02)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,397 @@
+"""The headless door: segment, train, evaluate, demo, doctor; and view, which opens napari."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from napari_unet.errors import DataError, ImageError, UnetError
+from napari_unet.model import Model, code_version
+from napari_unet.terminal import (
+    ChannelOption,
+    Commands,
+    DeviceOption,
+    DiameterOption,
+    Interrupt,
+    JsonOption,
+    ModelOption,
+    SetOption,
+    check_file,
+    check_json,
+    check_new_folder,
+    in_words,
+    run_job,
+    segment_settings,
+    with_words,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from napari_unet.jobs import Progress
+    from napari_unet.learn.metrics import Scores
+    from napari_unet.learn.recipe import Recipe
+
+app = typer.Typer(
+    cls=Commands,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  napari-unet view cells.tif
+  napari-unet segment images/ --output labels/
+  napari-unet train mine/ --from nuclei --output mine.unet
+  napari-unet evaluate mine/ --model mine.unet
+  napari-unet COMMAND --help    says more""",
+)
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="napari-unet")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"napari-unet-live {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def face(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Segment microscopy images with a U-Net that learns from corrections.
+
+    `view` opens the viewer; all other commands need no screen.
+    """
+
+
+@app.command(epilog="Example: napari-unet view cells.tif")
+def view(
+    image: Annotated[Path | None, typer.Argument(help="An image. Default: the sample of fluorescent nuclei.")] = None,
+) -> None:
+    """Open napari with the U-Net dock.
+
+    Segment the image, correct what is wrong, and the model learns from it.
+    """
+    if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+        raise UnetError(
+            "There is no display here (DISPLAY is not set), so napari cannot open: run `napari-unet demo`, which "
+            "needs none, or log in with a display (ssh -X)."
+        )
+    if image is not None and not image.expanduser().exists():
+        raise ImageError(f"{image} does not exist, expected an image: check the path.")
+    from napari_unet.gui.launch import launch
+
+    launch(None if image is None else image.expanduser())
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  napari-unet segment cells.tif --output labels/
+  napari-unet segment day1/ day2.ome.zarr --output labels/ --model mine.unet
+  napari-unet segment cells.tif --output labels/ --channel 1 --diameter 40"""
+)
+def segment(
+    sources: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER", help="Images, or folders of images.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder for the labels; made if not there.")],
+    model: ModelOption = "nuclei",
+    channel: ChannelOption = None,
+    diameter: DiameterOption = None,
+    device: DeviceOption = "auto",
+    axes: Annotated[
+        str | None, typer.Option(help="Such as CYX, ZYX, TYX, YXS. Default: as the file says, or a guess.")
+    ] = None,
+    set_: SetOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace labels that may have been corrected by hand, too.")
+    ] = False,
+    json_: JsonOption = None,
+) -> None:
+    """Segment images and write their labels.
+
+    Each image NAME gives DIR/NAME_labels.tif, with its pixel size.
+
+    Objects are numbered from 1 (uint32); a model of classes writes their numbers (uint8); 0 is background. An
+    OME-Zarr gives DIR/NAME_labels.ome.zarr; if DIR is the OME-Zarr itself, the labels go into its labels group.
+    An image that cannot be segmented is reported, the others go on, and the exit code is 2.
+    """
+    from napari_unet.exchange.files import found, plan, segment_file
+
+    settings = segment_settings(channel, diameter, device, set_)
+    check_json(json_)
+    loaded = Model.load(model)
+    work = plan(sources, output, loaded.name, overwrite=overwrite)
+    check_new_folder(output)
+    records: list[dict[str, Any]] = []
+    for image, target in work:
+        record: dict[str, Any] = {"image": str(image)}
+        try:
+            result = run_job(segment_file(loaded, image, target, settings, axes), silent=True)
+        except (UnetError, OSError, MemoryError) as error:
+            record["error"] = in_words(error)
+            typer.echo(f"{image.name}  FAILED: {record['error']}", err=True)
+        else:
+            record |= {"labels": str(target), **found(loaded, result)}
+            record |= {"seconds": round(result.seconds, 3), "notes": list(result.notes)}
+            words = [image.name, _in_words(record), f"{result.seconds:.1f} s", *result.notes]
+            typer.echo("  ".join(words), err=json_ == "-")
+        records.append(record)
+    failed = sum("error" in record for record in records)
+    write_json(json_, {"model": loaded.name, "version": loaded.version, "images": records})
+    summary = f"{len(work) - failed} of {len(work)} images are segmented"
+    where = f"; labels are in {output}." if failed < len(work) else "."
+    typer.echo(summary + where, err=bool(failed) or json_ == "-")
+    if failed:
+        raise typer.Exit(2)
+
+
+def _in_words(record: dict[str, Any]) -> str:
+    if "objects" in record:
+        return f"{record['objects']} object{'s' if record['objects'] != 1 else ''}"
+    return ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items() if share)
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  napari-unet evaluate mine/
+  napari-unet evaluate mine/ --model mine.unet --per-image --json scores.json"""
+)
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Holds images/ and masks/ with the same file names.")],
+    model: ModelOption = "nuclei",
+    channel: ChannelOption = None,
+    diameter: DiameterOption = None,
+    device: DeviceOption = "auto",
+    set_: SetOption = None,
+    per_image: Annotated[bool, typer.Option("--per-image", help="A line for each image too.")] = False,
+    json_: JsonOption = None,
+) -> None:
+    """Score a model on labelled images.
+
+    AP at IoU .50 to .95, panoptic quality and Dice. AP = TP / (TP + FP + FN), once with the counts of all images
+    pooled, and once as the mean over images. Where an index.csv with the columns name and modality lies in the
+    folder or beside it, each modality has a line.
+    """
+    from napari_unet.exchange.files import modalities, score_files
+    from napari_unet.learn.evaluate import read_pairs
+    from napari_unet.learn.metrics import summarise
+
+    settings = segment_settings(channel, diameter, device, set_)
+    check_json(json_)
+    pairs = read_pairs(folder)
+    loaded = Model.load(model)
+    scored = run_job(score_files(loaded, pairs, settings))
+    scores = summarise(scored)
+    kinds = modalities(folder)
+    groups = sorted({kinds[image.name] for image in scored if image.name in kinds})
+    by_modality = {kind: summarise(i for i in scored if kinds.get(i.name) == kind) for kind in groups}
+    to_stderr = json_ == "-"
+    typer.echo(f"{loaded.name} {loaded.version} on {folder}", err=to_stderr)
+    typer.echo(scores.table(per_image=per_image), err=to_stderr)
+    width = max(map(len, by_modality), default=0)
+    for kind, part in by_modality.items():
+        typer.echo(f"{kind:<{width}}  {_one_line(part)}", err=to_stderr)
+    write_json(
+        json_,
+        {
+            "model": loaded.name,
+            "version": loaded.version,
+            "folder": str(folder),
+            **scores.to_dict(),
+            "by_modality": {kind: part.to_dict() for kind, part in by_modality.items()},
+        },
+    )
+
+
+def _one_line(scores: Scores) -> str:
+    n = f"{len(scores.per_image):4d} image{'s' if len(scores.per_image) != 1 else ' '}"
+    if not scores.ap:
+        return f"{n}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}"
+    figures = {
+        "AP.50": scores.ap[0],
+        ".75": scores.ap[5],
+        ".90": scores.ap[8],
+        "mean AP.50": scores.mean_ap[0],
+    }
+    listed = "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
+    return f"{n}  {listed}  PQ {scores.pq:.3f}  Dice {scores.dice:.3f}"
+
+
+@app.command(
+    epilog="""\b
+Examples:
+  napari-unet train mine/ --from nuclei --output mine.unet
+  napari-unet train mine/ --output mine.unet --steps 5000 --set crop=128
+  napari-unet train axons/ --task classes --output axons.unet
+  napari-unet train recipe.toml --output model.unet"""
+)
+def train(
+    source: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FOLDER|RECIPE",
+            help="Holds images/ and masks/ with the same file names; or a recipe .toml.",
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="FILE", help="The model to write, such as mine.unet.")],
+    task: Annotated[
+        str | None,
+        typer.Option(help="instances (default): masks number objects. classes: masks name classes."),
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", metavar="MODEL", help="Go on from this model. Default: from nothing."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Batches to learn from. Default: 500 with --from, else 5000.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed gives the same model on the same machine.")
+    ] = None,
+    device: DeviceOption = "auto",
+    half: Annotated[bool, typer.Option("--half", help="Write the weights in half precision: half the size.")] = False,
+    set_: SetOption = None,
+    json_: JsonOption = None,
+) -> None:
+    """Train a model on labelled images.
+
+    It starts from nothing, or from another model. A tenth of the images is held out; they choose the best weights
+    and give the scores. The best model so far is written at each check. Ctrl+C ends the training early and keeps
+    what is best; a second one leaves at once.
+    """
+    from napari_unet.learn.recipe import read_recipe, train_recipe
+
+    check_file(output)
+    check_json(json_)
+    by_recipe = source.suffix == ".toml"
+    if by_recipe and (task or start):
+        raise DataError("--task and --from stand in the recipe itself: leave them out, or change the recipe.")
+    recipe = read_recipe(source) if by_recipe else _folder_recipe(source, output, task, start)
+    own = {key: value for key, value in (("steps", steps), ("seed", seed)) if value is not None}
+    settings = with_words(replace(recipe.train, device=device, **own), set_)  # type: ignore[arg-type]
+    recipe = replace(recipe, train=settings)
+    interrupt = Interrupt()
+
+    def keep(progress: Progress) -> None:
+        interrupt.armed |= progress.message == "steps"
+        if isinstance(progress.payload, Model):
+            progress.payload.save(output, half=half)
+
+    with interrupt:
+        result = run_job(train_recipe(recipe, None if by_recipe else source.resolve().parent, interrupt), keep)
+    if not result.steps:
+        raise DataError(result.ended or "No step was made, so nothing was learned and nothing is written.")
+    result.model.save(output, half=half)
+    to_stderr = json_ == "-"
+    if result.ended:
+        typer.echo(result.ended, err=to_stderr)
+    if result.after is not None:
+        typer.echo(f"On held-out images:\n{result.after.table()}", err=to_stderr)
+    typer.echo(f"Model {result.model.version} is in {output}.", err=to_stderr)
+    scores = {key: each and each.to_dict() for key, each in (("before", result.before), ("after", result.after))}
+    about = {"name": result.model.name, "version": result.model.version, "steps": result.steps}
+    write_json(json_, {"model": about | {"file": str(output)}, "ended": result.ended, **scores})
+
+
+def _folder_recipe(folder: Path, output: Path, task: str | None, start: str | None) -> Recipe:
+    """Say in a recipe what a bare folder needs."""
+    import numpy as np
+
+    from napari_unet.infer.read import read_image, read_labels
+    from napari_unet.learn.evaluate import read_pairs
+    from napari_unet.learn.recipe import Recipe, Source
+    from napari_unet.learn.settings import SCRATCH, TrainSettings
+
+    if task not in (None, "instances", "classes"):
+        raise DataError(f"--task is {task!r}, expected instances or classes: choose one of them.")
+    pairs = read_pairs(folder)
+    name = folder.resolve().name
+    recipe = Recipe(output.stem, (Source(name, name=name),), held_out=0.1 if len(pairs) >= 3 else 0.0)
+    if start:
+        known = Model.load(start).task
+        if task not in (None, known):
+            raise DataError(f"--task is {task!r}, but the model {start!r} is one of {known}: leave --task out.")
+        return replace(recipe, start=start, train=TrainSettings(steps=500))
+    axes = read_image(pairs[0][0]).axes
+    classes = recipe.classes
+    if task == "classes":
+        count = max(2, 1 + max(int(np.max(read_labels(mask), initial=0)) for _, mask in pairs))
+        if count > 255:
+            raise DataError(f"The masks number {count - 1} classes, expected at most 254: are they instances?")
+        classes = ("background", *(f"class {i}" for i in range(1, count)))
+    return replace(
+        recipe,
+        task="classes" if task == "classes" else "instances",
+        classes=classes,
+        channels="rgb" if "S" in axes else "grey",
+        network={"ndim": 3} if "Z" in axes else {},
+        train=SCRATCH,
+    )
+
+
+@app.command(epilog="Example: napari-unet demo --output demo/")
+def demo(
+    output: Annotated[
+        Path, typer.Option(metavar="DIR", help="The folder for the picture and the model; made if not there.")
+    ] = Path("napari-unet-demo"),
+    model: ModelOption = "nuclei",
+    steps: Annotated[int | None, typer.Option(min=1, help="Batches to learn from.")] = None,
+    device: DeviceOption = "auto",
+    json_: JsonOption = None,
+) -> None:
+    """Run the whole loop without a screen.
+
+    Segment a sample, learn from corrections, segment again. The sample is of cells that the model has never seen.
+    What a user would do in the viewer is replayed: three parts of the image are corrected and confirmed. Scores
+    are of the rest, which is never learned from.
+    """
+    from napari_unet.demo import STEPS, demo_job, write_demo
+
+    check_new_folder(output)
+    check_json(json_)
+    segment_settings(None, None, device, None)
+    result = run_job(demo_job(Model.load(model), steps=steps or STEPS, device=device))
+    output.mkdir(parents=True, exist_ok=True)
+    picture, learned = write_demo(result, output)
+    to_stderr = json_ == "-"
+    typer.echo(result.report(), err=to_stderr)
+    typer.echo(f"The picture is {picture}, the model {learned}. With a display: napari-unet view", err=to_stderr)
+    write_json(json_, {**result.to_dict(), "picture": str(picture), "model": str(learned)})
+
+
+@app.command(epilog="Example: napari-unet doctor")
+def doctor(json_: JsonOption = None) -> None:
+    """Say what is here and what to mend.
+
+    Versions, devices, memory, display, models; and what to do about each problem. The exit code is 0 if images
+    can be segmented here, else 1.
+    """
+    from napari_unet.doctor import examine
+
+    check_json(json_)
+    findings = examine()
+    width = max(len(finding.what) for finding in findings)
+    for finding in findings:
+        typer.echo(f"{finding.mark} {finding.what:<{width}}  {finding.value}", err=json_ == "-")
+        if finding.mend:
+            typer.echo(f"  {'':<{width}}  -> {finding.mend}", err=json_ == "-")
+    count = Counter(finding.level for finding in findings)
+    summary = "Nothing is to be mended." if not count["problem"] else "Mend what is marked with ! to segment images."
+    typer.echo(summary, err=json_ == "-")
+    write_json(json_, [finding.to_dict() for finding in findings])
+    if count["problem"]:
+        raise typer.Exit(1)

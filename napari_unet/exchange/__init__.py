@@ -1,0 +1,1 @@
+"""Model and label formats of other programs."""

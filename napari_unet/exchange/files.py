@@ -1,0 +1,189 @@
+"""Files in and out: images to labels, images and masks to scores."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_unet.errors import DataError, UnetError
+from napari_unet.exchange.labels import write_tiff, write_zarr, written_here
+from napari_unet.infer.image import check_axes
+from napari_unet.infer.read import list_images, read_image, read_labels
+from napari_unet.infer.segment import segment_job
+from napari_unet.jobs import Job, Progress, run
+from napari_unet.learn.evaluate import evaluate_job
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from napari_unet.infer.segment import Segmentation, SegmentSettings
+    from napari_unet.learn.metrics import ImageScore
+    from napari_unet.model import Model
+
+ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
+
+
+def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = False) -> list[tuple[Path, Path]]:
+    """Say which label file each image gives; nothing is written.
+
+    Parameters
+    ----------
+    sources : iterable of Path
+        Images, and folders of images, of which all are taken but the labels beside them.
+    output : Path
+        The folder for the label files. An OME-Zarr that is its own output gets a label image inside.
+    name : str
+        Of a label image inside an OME-Zarr.
+    overwrite : bool
+        Replace labels that a hand may have changed, too.
+
+    Returns
+    -------
+    list of (Path, Path)
+        Image and label file.
+
+    Raises
+    ------
+    ImageError
+        If an image or folder is not there, or a folder has no images.
+    DataError
+        If two images would give the same file, or a file is in the way.
+    """
+    if output.exists() and not output.is_dir():
+        raise DataError(f"{str(output)!r} is a file, expected a folder for the labels: choose another.")
+    images = {image.resolve(): image for source in sources for image in _images(source)}
+    found: dict[Path, Path] = {}
+    for image in images.values():
+        target = _target(image, output, name)
+        place = Path(str(target).casefold())  # on many disks A.tif and a.tif are the same file
+        if place in found:
+            raise DataError(
+                f"{str(found[place])!r} and {str(image)!r} would both give {str(target)!r}: segment them into "
+                "different folders, or rename one."
+            )
+        if target.exists() and not overwrite and not (target.is_file() and written_here(target)):
+            raise DataError(
+                f"{str(target)!r} is there and may have been corrected by hand: move it, choose another "
+                "--output, or say --overwrite."
+            )
+        found[place] = image
+    return [(image, _target(image, output, name)) for image in found.values()]
+
+
+def segment_file(
+    model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None
+) -> Job[Segmentation]:
+    """Read an image, segment it and write its labels, whole or not at all.
+
+    Parameters
+    ----------
+    model : Model
+        What to segment with.
+    image, target : Path
+        From :func:`plan`.
+    settings : SegmentSettings
+        How.
+    axes : str, optional
+        Of the image, where its file is silent or wrong.
+
+    Yields
+    ------
+    Progress
+        Tiles done.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be read or does not fit the model.
+    """
+    yield Progress(0, 1, f"reading {image.name}")
+    picture = read_image(image)
+    named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
+    spatial = "".join(letter for letter in named if letter not in "CS")
+    result = yield from segment_job(model, picture.data, named, settings)
+    scale = {letter: size for letter, size in picture.scale.items() if letter in spatial}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".tif":
+        write_tiff(target, result.labels, spatial, scale, f"{picture.name}{ENDING}")
+    else:
+        write_zarr(target, result.labels, spatial, scale, {"model": model.name, "version": model.version})
+    return result
+
+
+def found(model: Model, result: Segmentation) -> dict[str, Any]:
+    """Return how many ``objects`` there are, or the ``shares`` of the pixels that each class has."""
+    labels = result.labels
+    if model.task == "instances":
+        return {"objects": int(labels.max(initial=0))}  # numbered from 1 without gaps
+    counts = np.bincount(labels.ravel(), minlength=len(model.classes)).tolist()
+    return {"shares": {name: n / labels.size for name, n in zip(model.classes, counts, strict=True)}}
+
+
+def score_files(model: Model, pairs: Sequence[tuple[Path, Path]], settings: SegmentSettings) -> Job[list[ImageScore]]:
+    """Score a model on pairs of image and mask, one after the other, so that one image is in memory at a time.
+
+    Yields
+    ------
+    Progress
+        Images done.
+
+    Raises
+    ------
+    UnetError
+        If an image or mask cannot be read, or they do not fit together; it names the image.
+    """
+    scored: list[ImageScore] = []
+    for i, (image, mask) in enumerate(pairs):
+        yield Progress(i, len(pairs), f"scoring {image.name}")
+        picture, truth = read_image(image), read_labels(mask)
+        try:
+            result = run(
+                evaluate_job(
+                    model,
+                    [picture.data],
+                    [truth],
+                    axes=[picture.axes],
+                    names=[_stem(image)],
+                    settings=settings,
+                )
+            )
+        except UnetError as error:
+            raise type(error)(f"{image.name}: {error}") from error
+        scored += result.per_image
+    return scored
+
+
+def modalities(folder: Path) -> dict[str, str]:
+    """Return the modality of each image by its name, from an index.csv in or beside the folder; {} without one."""
+    for index in (folder / "index.csv", folder.resolve().parent / "index.csv"):
+        if index.is_file():
+            with index.open(newline="", encoding="utf-8-sig", errors="replace") as file:
+                rows = csv.DictReader(file)
+                if {"name", "modality"} <= set(rows.fieldnames or ()):
+                    return {row["name"]: row["modality"] for row in rows}
+    return {}
+
+
+def _images(source: Path) -> list[Path]:
+    """Return the images of a folder without the labels that lie beside them, or the one image."""
+    images = list_images(source if source.name else source.resolve())
+    stems = {_stem(image) for image in images}
+    return [image for image in images if _stem(image).removesuffix(ENDING) not in stems - {_stem(image)}]
+
+
+def _stem(image: Path) -> str:
+    """Return a file's name without its suffix, and without OME's second one."""
+    stem = image.name.removesuffix(image.suffix)
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def _target(image: Path, output: Path, name: str) -> Path:
+    if not image.is_dir():
+        return output / f"{_stem(image)}{ENDING}.tif"
+    if output.resolve() == image.resolve():
+        return image / "labels" / (re.sub(r"[^\w.-]+", "_", name).strip("._") or "labels")
+    return output / f"{_stem(image)}{ENDING}.ome.zarr"

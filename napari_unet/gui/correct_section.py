@@ -1,0 +1,265 @@
+"""Step 3 of the dock: the tools that correct labels, and the marks that say what is right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
+from scipy import ndimage as ndi
+
+from napari_unet.gui.layers import LONGEST, clamp, region_of, shape_of_region
+from napari_unet.gui.look import Step, Theme, button, icon, label, row, say, set_property
+from napari_unet.gui.outlines import Outlines, object_outline, tile_outline
+from napari_unet.gui.segment_section import add_labels
+from napari_unet.gui.strokes import Mark
+from napari_unet.learn.corrections import State
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+
+    from napari_unet.gui.session import Session
+
+RING = 2  # pixels of background around an accepted object that are right too
+
+TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
+    "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
+    "erase": ("erase", "Erase", "Rub out what is no object, or cut two that grew together (1 or E)."),
+    "fill": ("fill", "Fill", "Give one whole object the selected number; 0 removes it (4 or F)."),
+    "pick": ("picker", "Pick", "Click an object to go on painting it (5 or L)."),
+}
+
+
+class CorrectSection(Step):
+    """Chooses tools of the labels layer and remembers what was confirmed.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(3, "Correct")
+        self.session = session
+        self.outlines = Outlines(session.viewer)
+        self._watched: Labels | None = None
+        self.which = QComboBox()
+        self.which.setToolTip("The labels that you correct and teach from.")
+        self.which.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.which.activated.connect(lambda *_: self._choose())
+        self.empty = button(
+            "Start with empty labels", "Draw all objects yourself, to teach from nothing.", self.start_empty
+        )
+        self.tools = {mode: self._tool(mode, *text[1:]) for mode, text in TOOLS.items()}
+        self.new = self._tool(
+            "new", "New", "Start an object with a number that is not used yet, and take the brush (M)."
+        )
+        self.tile = button(
+            "This tile is right",
+            "All that you see now is right: objects and background (T).\n"
+            f"Counts as training data; at most {LONGEST} × {LONGEST} pixels, the middle of what is in view.",
+            self.confirm_tile,
+        )
+        self.accept = button(
+            "Object is right",
+            "The selected object is right (A: the one under the mouse).\nIt counts, with a thin ring of background.",
+            self.accept_object,
+        )
+        self.back = button("↶", "Take the last mark back (Shift+T). Ctrl+Z takes a stroke back.", self.take_back)
+        self.back.setFixedWidth(30)
+        self.count = label("", "quiet")
+        self._lay_out()
+        session.image_changed.connect(self.show_labels)
+        session.labels_changed.connect(self.show_labels)
+        session.corrections_changed.connect(self.show_count)
+        for event in (session.viewer.layers.events.inserted, session.viewer.layers.events.removed):
+            event.connect(self._on_layers)
+        self.show_labels()
+
+    def _lay_out(self) -> None:
+        self.bench = QWidget()
+        tools = QHBoxLayout(self.bench)
+        tools.setContentsMargins(0, 0, 0, 0)
+        tools.setSpacing(3)
+        for tool in (*self.tools.values(), self.new):
+            tools.addWidget(tool, 1)
+        self.form = QFormLayout()
+        self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.addRow("Labels", self.which)
+        self.marks = QWidget()
+        self.marks.setLayout(row(self.tile, self.accept, self.back))
+        self.column.addLayout(self.form)
+        self.column.addWidget(self.bench)
+        self.column.addWidget(self.marks)
+        self.column.addWidget(self.empty)
+        self.column.addWidget(self.count)
+
+    def _tool(self, mode: str, text: str, tip: str) -> QToolButton:
+        made = QToolButton()
+        made.setText(text)
+        made.setToolTip(tip)
+        made.setIconSize(QSize(20, 20))
+        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+        made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        made.setCheckable(mode in TOOLS)
+        made.clicked.connect(lambda *_: self.new_object() if mode == "new" else self.take(mode))
+        return made
+
+    def set_theme(self, theme: Theme) -> None:
+        """Colour the icons."""
+        for mode, tool in self.tools.items():
+            tool.setIcon(icon(TOOLS[mode][0], theme.icon))
+        self.new.setIcon(icon("plus", theme.icon))
+
+    # ---- shows
+
+    def show_labels(self) -> None:
+        """Show the labels of the image and its tools."""
+        session, labels = self.session, self.session.labels
+        if labels is not self._watched:
+            self._unwatch()
+            self._watched = labels
+            if labels is not None:
+                labels.events.mode.connect(self._on_mode)
+        choices = session.candidates()
+        self.which.clear()
+        for layer in choices:
+            self.which.addItem(layer.name)
+        self.which.setCurrentIndex(choices.index(labels) if labels in choices else -1)
+        self.which.setPlaceholderText("choose labels")
+        self.form.setRowVisible(self.which, bool(choices) and choices != [labels])
+        self.bench.setVisible(labels is not None)
+        self.marks.setVisible(labels is not None)
+        self.empty.setVisible(labels is None and session.source is not None)
+        self._on_mode()
+        self.show_count()
+
+    def show_count(self) -> None:
+        """Say how much is known by hand."""
+        annotation = self.session.annotation
+        if annotation is None:
+            say(self.count, "" if self.session.source is None else "Segment first; then mend what is wrong.")
+            return
+        self.outlines.show(annotation)
+        parts = [
+            _many(annotation.tiles, "tile") + " confirmed" if annotation.tiles else "",
+            _many(annotation.objects, "object") + " accepted" if annotation.objects else "",
+            _many(annotation.strokes, "stroke") if annotation.strokes else "",
+        ]
+        known = ", ".join(part for part in parts if part)
+        say(self.count, known or "Mend what is wrong, zoom to a part, and say that it is right.")
+        self.back.setEnabled(bool(annotation.marks))
+        set_property(self.tile, "primary", annotation.tiles == 0)
+
+    def _on_layers(self, event: Any) -> None:
+        if event.type == "removed" and self._watched is event.value:
+            self._unwatch()
+        self.outlines.forget(event.value) if event.type == "removed" else None
+        self.show_labels()
+
+    def _on_mode(self, event: Any = None) -> None:
+        del event
+        mode = str(self._watched.mode) if self._watched is not None else ""
+        for name, tool in self.tools.items():
+            tool.setChecked(name == mode)
+
+    def _unwatch(self) -> None:
+        if self._watched is not None:
+            self._watched.events.mode.disconnect(self._on_mode)
+            self._watched = None
+
+    def close_section(self) -> None:
+        """Let go of the viewer's layers."""
+        events = self.session.viewer.layers.events
+        events.inserted.disconnect(self._on_layers)
+        events.removed.disconnect(self._on_layers)
+        self._unwatch()
+
+    # ---- does
+
+    def _choose(self) -> None:
+        layer = self.session.candidates()[self.which.currentIndex()]
+        self.session.set_labels(layer)
+        self.session.viewer.layers.selection.active = layer
+
+    def start_empty(self) -> None:
+        """Add labels with nothing in them, and take the brush."""
+        session = self.session
+        if session.source is not None and session.labels is None:
+            session.set_labels(add_labels(session, session.source, None))
+            self.take("paint")
+
+    def take(self, mode: str) -> None:
+        """Take a tool, or put it away if it is in hand."""
+        labels = self.session.labels
+        if labels is None:
+            return
+        self.session.viewer.layers.selection.active = labels
+        if not labels.visible:  # to set it puts the tool away
+            labels.visible = True
+        labels.mode = "pan_zoom" if str(labels.mode) == mode else mode
+        self._on_mode()
+
+    def new_object(self) -> None:
+        """Select a number that is not used yet, and take the brush."""
+        labels = self.session.labels
+        if labels is None:
+            return
+        labels.selected_label = int(np.max(labels.data)) + 1
+        if str(labels.mode) != "paint":
+            self.take("paint")
+
+    def confirm_tile(self) -> None:
+        """Mark what is in view as right."""
+        session, annotation = self.session, self.session.annotation
+        if session.source is None or annotation is None:
+            return
+        if session.viewer.dims.ndisplay != 2:
+            say(self.count, "Switch to 2-D first, so that it is clear what is in view.")
+            return
+        region = clamp(region_of(session.viewer, session.source, "view", annotation.layer))
+        if (annotation.state(region) == State.CONFIRMED).all():
+            say(self.count, "This tile is confirmed already.")
+            return
+        annotation.mark(Mark(State.CONFIRMED, region, None, tile_outline(region)))
+
+    def accept_object(self, *, under_mouse: bool = False) -> None:
+        """Mark one object in the plane that is shown as right."""
+        session, annotation = self.session, self.session.annotation
+        if session.source is None or annotation is None or len(session.source.shape) < 2:
+            return
+        layer = annotation.layer
+        number: Any = layer.selected_label
+        if under_mouse:
+            number = layer.get_value(session.viewer.cursor.position, world=True)
+        plane = region_of(session.viewer, session.source, "slice")
+        if len(plane) == 2:
+            plane = tuple(slice(0, n) for n in session.source.shape)
+        found = np.asarray(layer.data[plane]) == (number or 0)
+        if not number or not found.any():
+            say(self.count, "There is no such object here: pick one, or point at one and press A.")
+            return
+        box = ndi.find_objects(found.astype(np.uint8))[0]
+        box = tuple(
+            slice(max(b.start - RING, 0), b.stop + RING) if axis >= len(box) - 2 else b for axis, b in enumerate(box)
+        )
+        whole = found[box]
+        flat = ndi.generate_binary_structure(2, 1).reshape((1,) * (whole.ndim - 2) + (3, 3))
+        region = tuple(
+            slice(p.start + b.start, p.start + min(b.stop, n)) for p, b, n in zip(plane, box, found.shape, strict=True)
+        )
+        ring = ndi.binary_dilation(whole, flat, iterations=RING) & (np.asarray(layer.data[region]) == 0)
+        mask = (whole | ring).reshape(shape_of_region(region))
+        annotation.mark(Mark(State.ACCEPTED, region, mask, object_outline(region, whole)))
+
+    def take_back(self) -> None:
+        """Take the last mark back."""
+        if self.session.annotation is not None:
+            self.session.annotation.take_back()
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

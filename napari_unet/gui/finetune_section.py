@@ -1,0 +1,339 @@
+"""Step 4 of the dock: the model learns from the corrections, and the user keeps or discards what came out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
+
+from napari_unet.gui import models, runs
+from napari_unet.gui.forms import Form
+from napari_unet.gui.layers import look_at
+from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.learn.corrections import Corrections
+from napari_unet.learn.settings import TrainSettings
+from napari_unet.model import SUFFIX
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_unet.gui.curve import Curve
+    from napari_unet.gui.session import Session
+    from napari_unet.jobs import Job, Progress
+    from napari_unet.learn.metrics import Scores
+    from napari_unet.learn.train import TrainResult
+    from napari_unet.model import Model
+
+SETTINGS = ("steps", "batch", "learning_rate", "device")
+AGREED = 0.98  # score from which the held-out corrections are hardly corrections
+FEW = 10  # held-out objects: with fewer a difference may be chance
+
+
+class FinetuneSection(Step):
+    """Starts, shows and ends the learning.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    segment_again : callable
+        What the button after Keep does.
+    """
+
+    def __init__(self, session: Session, segment_again: Callable[[], None]) -> None:
+        super().__init__(4, "Fine-tune")
+        self.session = session
+        self._stop = Event()
+        self._stepped = False
+        self._theme: Theme | None = None
+        self.curve: Curve | None = None
+        self.start = button(
+            "Fine-tune",
+            "The model learns in the background from all that you painted or confirmed, in all images.\n"
+            "Go on painting meanwhile: new strokes count in the next round.",
+            self.learn,
+            primary=True,
+        )
+        self.pause = button("Pause", "Let the processor rest; go on later.", self._pause)
+        self.stop = button("Stop", "End now and keep the best so far.", self._end)
+        self.bar = QProgressBar()
+        self.note = label("", "quiet")
+        self.verdict = label()
+        self.keep = button("Keep", "Go on with the new model; it is saved among your models.", self.keep_result)
+        self.discard = button("Discard", "Go on with the model as it was.", self.discard_result)
+        self.again = button("Segment again", "See what the new model makes of the image.", segment_again, primary=True)
+        self.settings = Form(TrainSettings, SETTINGS)
+        self.save = button(
+            "Save model as…", "Write the model that is chosen above to a file of its own.", self.choose_file
+        )
+        self._lay_out()
+        session.busy_changed.connect(self.show_state)
+        session.corrections_changed.connect(self.show_state)
+        session.model_changed.connect(self.show_state)
+        session.result_changed.connect(self.show_state)
+        session.progressed.connect(self._on_progress)
+        self.show_state()
+
+    def _lay_out(self) -> None:
+        self.running, self.choice = QWidget(), QWidget()
+        column = QVBoxLayout(self.running)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(self.bar)
+        column.addLayout(row(self.pause, self.stop))
+        self.choice.setLayout(row(self.keep, self.discard))
+        self.plot = QVBoxLayout()
+        more = QWidget()
+        inside = QVBoxLayout(more)
+        inside.setContentsMargins(0, 0, 0, 0)
+        inside.addWidget(self.settings.native)
+        inside.addWidget(self.save)
+        self.column.addWidget(self.start)
+        self.column.addWidget(self.running)
+        self.column.addWidget(self.note)
+        self.column.addLayout(self.plot)
+        self.column.addWidget(self.verdict)
+        self.column.addWidget(self.choice)
+        self.column.addWidget(self.again)
+        self.column.addWidget(Fold("More", more))
+
+    def set_theme(self, theme: Theme) -> None:
+        """Colour the curve."""
+        self._theme = theme
+        if self.curve is not None:
+            self.curve.set_theme(theme)
+
+    # ---- shows
+
+    def show_state(self) -> None:
+        """Show what can be done now."""
+        session = self.session
+        running, result = session.busy == "learn", session.result
+        ready = bool(session.annotated()) and session.model is not None
+        self.start.setVisible(not running and result is None)
+        self.start.setEnabled(ready and not session.busy)
+        set_property(self.start, "primary", ready and session.unlearned)
+        self.running.setVisible(running)
+        self.pause.setText("Go on" if session.paused else "Pause")
+        self.pause.setEnabled(not self._stop.is_set())
+        self.stop.setEnabled(not self._stop.is_set())
+        self.choice.setVisible(result is not None)
+        self.keep.setEnabled(not session.busy)
+        self.again.setVisible(session.learned and not session.busy and result is None)
+        self.save.setEnabled(session.model is not None and not session.busy)
+        if running and session.paused:
+            say(self.note, "Paused.")
+        elif not running and result is None and not session.learned and self.curve is None:
+            say(
+                self.note,
+                "" if ready else "Correct something first: strokes and confirmed tiles are what it learns from.",
+            )
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self.session.busy != "learn":
+            return
+        steps = progress.message == "steps"
+        self._stepped |= steps and progress.done > 0
+        if progress.message == "scoring" and self._stepped:
+            return  # between two steps: the bar stays with the steps
+        if steps:
+            self.bar.setRange(0, progress.total)
+            self.bar.setValue(progress.done)
+            self.bar.setFormat(f"step {progress.done} of {progress.total}")
+            if self.curve is not None:
+                self.curve.add(progress.done, dict(progress.values))
+        else:
+            self.bar.setRange(0, progress.total if progress.total > 1 else 0)
+            self.bar.setValue(progress.done)
+            self.bar.setFormat("")
+        if not self.session.paused and progress.message:
+            words = (
+                "Learning; go on painting if you like."
+                if steps
+                else f"{progress.message[:1].upper()}{progress.message[1:]} …"
+            )
+            say(self.note, "Stopping …" if self._stop.is_set() and steps else words)
+
+    def _new_curve(self, steps: int) -> None:
+        if self.curve is None and self._theme is not None:
+            from napari_unet.gui.curve import Curve
+
+            self.curve = Curve(self._theme)
+            self.plot.addWidget(self.curve)
+        if self.curve is not None:
+            self.curve.clear(steps)
+            self.curve.setVisible(True)
+
+    # ---- does
+
+    def learn(self) -> None:
+        """Start to learn from a copy of all corrections as they are now."""
+        session, entry = self.session, self.session.model
+        if entry is None or session.busy or session.result is not None:
+            return
+        with session.told():
+            settings = TrainSettings(**self.settings.values())
+            corrections = self._corrections()
+            self._stop = stop = Event()
+            session.unlearned, self._stepped = False, False
+            say(self.verdict, "")
+            self.bar.reset()
+            self._new_curve(settings.steps)
+            session.run("learn", lambda: runs.learn(entry, corrections, settings, stop.is_set), self._on_learned)
+            say(self.note, "Getting ready …")
+
+    def _corrections(self) -> list[Corrections]:
+        session, found = self.session, []
+        for layer, annotation in session.annotated():
+            source = look_at(layer, session.axes_of(layer))
+            if source.shape != tuple(annotation.layer.data.shape):
+                continue
+            channel, diameter = session.how(layer)
+            found.append(
+                Corrections(
+                    image=source.data,
+                    labels=np.array(annotation.layer.data),
+                    state=annotation.state(),
+                    axes=source.axes,
+                    channel=channel,
+                    diameter=diameter,
+                    name=layer.name,
+                )
+            )
+        return found
+
+    def _pause(self) -> None:
+        self.session.pause(not self.session.paused)
+        if not self.session.paused:
+            say(self.note, "Going on …")
+
+    def _end(self) -> None:
+        self._stop.set()
+        self.session.pause(False)
+        say(self.note, "Stopping …")
+
+    def _on_learned(self, result: TrainResult) -> None:
+        self.bar.reset()
+        say(self.note, result.ended)
+        better = is_better(result.before, result.after)
+        say(self.verdict, verdict(result.before, result.after))
+        set_property(self.keep, "primary", better)
+        set_property(self.discard, "primary", not better)
+        self.session.set_result(result)
+
+    def keep_result(self) -> None:
+        """Make the new model the current one, and save it among the user's."""
+        session, result = self.session, self.session.result
+        if result is None or session.busy:
+            return
+        taken = {entry.name for entry in session.models}
+        parent = session.model.name if session.model is not None and session.model.name != models.UNTRAINED else "own"
+        model = replace(result.model, name=models.next_name(parent, taken))
+        entry = models.ModelEntry(model.name, None, model)
+        session.learned = True
+        session.set_model(entry)
+        session.set_result(None)
+        say(self.verdict, f"“{model.name}” is the model now.")
+        say(self.note, "")
+
+        def saved(path: Path) -> None:
+            entry.path = path
+            session.models_changed.emit()
+
+        session.run("save", lambda: _writing(lambda: models.keep(model)), saved)
+
+    def discard_result(self) -> None:
+        """Go on with the model as it was."""
+        say(self.verdict, "Discarded; the model is as it was.")
+        say(self.note, "")
+        self.session.set_result(None)
+
+    def choose_file(self) -> None:
+        """Ask where to, and save the current model there."""
+        if self.session.model is None:
+            return
+        name = f"{self.session.model.name}{SUFFIX}"
+        path, _ = QFileDialog.getSaveFileName(self, "Save the model as", name, f"U-Net models (*{SUFFIX})")
+        if path:
+            self.save_as(path)
+
+    def save_as(self, path: str | Path) -> None:
+        """Save the current model to a file."""
+        entry = self.session.model
+        if entry is None:
+            return
+        where = Path(path) if str(path).endswith(SUFFIX) else Path(f"{path}{SUFFIX}")
+
+        def job() -> Job[Path]:
+            model = yield from runs.load(entry)
+            return _save(model, where)
+
+        self.session.run("save", job, lambda path: say(self.note, f"Saved as {path}."))
+
+
+def _writing(write: Callable[[], Path]) -> Job[Path]:
+    from napari_unet.jobs import Progress
+
+    yield Progress(0, 1, "saving")
+    try:
+        return write()
+    except OSError as error:
+        raise _unsaved(error) from error
+
+
+def _save(model: Model, where: Path) -> Path:
+    try:
+        return model.save(where)
+    except OSError as error:
+        raise _unsaved(error) from error
+
+
+def _unsaved(error: OSError) -> Exception:
+    from napari_unet.errors import ModelFileError
+
+    return ModelFileError(
+        f"The model could not be written ({error}): it can be used now; save it elsewhere under More."
+    )
+
+
+def is_better(before: Scores | None, after: Scores | None) -> bool:
+    """Return whether keeping is the better advice; without scores it is, for the user asked for it."""
+    old, new = _number(before), _number(after)
+    return math.isnan(old) or math.isnan(new) or new >= old
+
+
+def verdict(before: Scores | None, after: Scores | None) -> str:
+    """Return in plain words what learning brought, on corrections that it was not shown."""
+    old, new = _number(before), _number(after)
+    if before is None or after is None or math.isnan(new):
+        return "Too little was corrected to hold some of it back and score, so look at the result before you trust it."
+    count = before.objects.n_truth if before.objects is not None else 0
+    on = (
+        f" on {count} held-out object{'s' * (count != 1)}" if before.objects is not None else " (Dice, held-out pixels)"
+    )
+    text = f"before {_short(old)}, after {_short(new)}{on}"
+    if new < old and old >= AGREED:
+        text += "\nThe model agreed with nearly all of it before, so it had little to learn: correct where it is wrong."
+    elif new < old:
+        text += "\nIt became worse on corrections that it was not shown: better discard it and correct more."
+    elif before.objects is not None and count < FEW:
+        text += "\nThese are few objects, so the difference may be chance: correct more to be sure."
+    return text
+
+
+def _number(scores: Scores | None) -> float:
+    from napari_unet.learn.evaluate import headline
+
+    return math.nan if scores is None else headline(scores)
+
+
+def _short(value: float) -> str:
+    return "–" if math.isnan(value) else f"{value:.2f}".removeprefix("0")
+
+
+__all__: list[Any] = ["FinetuneSection", "is_better", "verdict"]

@@ -1,0 +1,223 @@
+"""Step 1 of the dock: which image, which model, how large the objects are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QSizePolicy
+
+from napari_unet.gui import runs
+from napari_unet.gui.layers import choices_of_axes, pixel_size
+from napari_unet.gui.look import Step, button, label, row, say
+from napari_unet.gui.models import UNTRAINED, ModelEntry
+from napari_unet.model import SUFFIX, find
+
+if TYPE_CHECKING:
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.session import Session
+    from napari_unet.jobs import Progress
+
+AXES_IN_WORDS = {
+    "ZYX": "stack (ZYX)",
+    "TYX": "movie (TYX)",
+    "CYX": "channels (CYX)",
+    "TZYX": "movie of stacks (TZYX)",
+    "CZYX": "channels of stacks (CZYX)",
+    "CTYX": "channels of movies (CTYX)",
+    "ZYXS": "coloured stack (ZYXS)",
+    "TYXS": "coloured movie (TYXS)",
+}
+
+
+class ImageSection(Step):
+    """Shows the image that is worked on, and lets the user choose model and size.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(1, "Image & model")
+        self.session = session
+        self.name, self.facts, self.trouble = label("-"), label("", "quiet"), label("", "warn")
+        self.name.setTextFormat(Qt.TextFormat.PlainText)
+        self.axes, self.channel, self.model = QComboBox(), QComboBox(), QComboBox()
+        self.axes.setToolTip(
+            "What the axes of this image are. A movie or stack is segmented slice by slice by a 2-D model."
+        )
+        self.channel.setToolTip("The channel that shows the objects best.")
+        self.model.setToolTip("What the objects are found with. Models that you teach appear here.")
+        for box in (self.axes, self.channel, self.model):
+            box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+            box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.open = button("Open file…", f"Choose a model file ({SUFFIX}) from elsewhere.", self.choose_file)
+        self.open.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.diameter = QDoubleSpinBox()
+        self.diameter.setRange(0, 10_000)
+        self.diameter.setDecimals(1)
+        self.diameter.setSuffix(" px")
+        self.diameter.setSpecialValueText("auto")
+        self.diameter.setToolTip(
+            "How wide a typical object is, in pixels of your image.\n"
+            "The image is scaled so that its objects get the size that the model knows; auto: it is taken as it is."
+        )
+        self.diameter.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
+        self.estimate = button(
+            "Estimate",
+            "Find the width: look at the middle of the image at several scales and take the one\n"
+            "at which the model is surest. If you have corrected three objects, theirs is taken.",
+            self.find_diameter,
+        )
+        self.estimate.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.hint = label("", "quiet")
+        self._lay_out()
+        self._connect()
+        self.show_models()
+        self.show_image()
+
+    def _lay_out(self) -> None:
+        self.form = QFormLayout()
+        self.form.setContentsMargins(0, 0, 0, 0)
+        self.form.setSpacing(5)
+        self.form.addRow("Axes", self.axes)
+        self.form.addRow("Channel", self.channel)
+        self.form.addRow("Model", row(self.model, self.open, stretch=0))
+        self.form.addRow("Diameter", row(self.diameter, self.estimate, stretch=0))
+        self.column.addWidget(self.name)
+        self.column.addWidget(self.facts)
+        self.column.addWidget(self.trouble)
+        self.column.addLayout(self.form)
+        self.column.addWidget(self.hint)
+
+    def _connect(self) -> None:
+        session = self.session
+        session.image_changed.connect(self.show_image)
+        session.models_changed.connect(self.show_models)
+        session.model_changed.connect(self.show_models)
+        session.busy_changed.connect(self.show_busy)
+        session.progressed.connect(self._on_progress)
+        self.axes.activated.connect(lambda i: session.set_axes(self.axes.itemData(i)))
+        self.channel.activated.connect(lambda *_: self._tell())
+        self.diameter.valueChanged.connect(lambda *_: self._tell())
+        self.model.activated.connect(lambda i: session.set_model(session.models[i]))
+
+    # ---- shows
+
+    def show_image(self) -> None:
+        """Show what the session says about the image."""
+        source = self.session.source
+        say(self.trouble, self.session.trouble)
+        self._show_row(self.axes, source is not None and source.layer.ndim > 2)
+        self._show_row(self.channel, source is not None and source.channels > 1)
+        if source is None:
+            say(self.name, "No image yet")
+            say(
+                self.facts,
+                "" if self.session.trouble else "Drop one onto the canvas, or take File > Open Sample > U-Net.",
+            )
+        else:
+            layer = source.layer
+            say(self.name, layer.name)
+            say(self.facts, _facts(source))
+            self.axes.clear()
+            for axes in choices_of_axes(layer):
+                self.axes.addItem(AXES_IN_WORDS.get(axes, axes), axes)
+            self.axes.setCurrentIndex(max(0, self.axes.findData(source.axes)))
+            self.channel.clear()
+            self.channel.addItems([f"channel {i}" for i in range(source.channels)])
+            self.channel.setCurrentIndex(self.session.channel or 0)
+        self.diameter.blockSignals(True)
+        self.diameter.setValue(self.session.diameter or 0)
+        self.diameter.blockSignals(False)
+        self._show_width()
+        self.show_busy()
+
+    def show_models(self) -> None:
+        """Show the list of models and the one that is used."""
+        self.model.clear()
+        for i, entry in enumerate(self.session.models):
+            self.model.addItem(entry.name)
+            self.model.setItemData(i, _about(entry), Qt.ItemDataRole.ToolTipRole)
+        current = self.session.model
+        self.model.setCurrentIndex(self.session.models.index(current) if current is not None else -1)
+        self.model.setPlaceholderText("choose…")
+        self.show_busy()
+
+    def show_busy(self) -> None:
+        """Lock what must not change while a job runs."""
+        session = self.session
+        free = not session.busy
+        for widget in (self.axes, self.channel, self.model, self.open, self.diameter):
+            widget.setEnabled(free)
+        knows = session.model is not None and session.model.name != UNTRAINED
+        self.estimate.setEnabled(session.source is not None and free and (knows or session.annotation is not None))
+        self.estimate.setText("…" if session.busy == "diameter" else "Estimate")
+
+    def _show_row(self, widget: QComboBox, shown: bool) -> None:
+        self.form.setRowVisible(widget, shown)
+
+    def _show_width(self) -> None:
+        source, value = self.session.source, self.diameter.value()
+        micrometres = pixel_size(source.layer) if source is not None else None
+        say(self.hint, f"{value * micrometres:.3g} µm wide" if value and micrometres else "")
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self.session.busy == "diameter":
+            say(self.hint, f"{progress.message[:1].upper()}{progress.message[1:]} …")
+
+    # ---- does
+
+    def _tell(self) -> None:
+        source = self.session.source
+        channel = self.channel.currentIndex() if source is not None and source.channels > 1 else None
+        self.session.set_how(channel, self.diameter.value() or None)
+        self._show_width()
+
+    def choose_file(self) -> None:
+        """Ask for a model file and use it."""
+        path, _ = QFileDialog.getOpenFileName(self, "Open a model", "", f"U-Net models (*{SUFFIX})")
+        if path:
+            self.open_file(path)
+
+    def open_file(self, path: str | Path) -> None:
+        """Use the model in a file; what is wrong with the file is said here, not at the first run."""
+        session = self.session
+        with session.told():
+            entry = ModelEntry(Path(path).stem, find(path))
+            session.run("open", lambda: runs.load(entry), lambda _: session.set_model(entry))
+
+    def find_diameter(self) -> None:
+        """Find the typical diameter, and fill it in."""
+        session, source, entry = self.session, self.session.source, self.session.model
+        if source is None or entry is None:
+            return
+        known = None
+        if session.annotation is not None and session.annotation.known():
+            state = session.annotation.state()
+            known = np.where(state > 0, session.annotation.layer.data, 0)
+        channel = session.channel
+
+        def done(diameter: float) -> None:
+            if session.source is not None and session.source.layer is source.layer:
+                self.diameter.setValue(round(diameter, 1))
+
+        session.run("diameter", lambda: runs.find_diameter(entry, source, channel, "auto", known), done)
+
+
+def _facts(source: Source) -> str:
+    """Return shape, axes, pixel size and type of an image on one line."""
+    size = pixel_size(source.layer)
+    parts = [" × ".join(str(n) for n in source.data.shape), source.axes, f"{size:.3g} µm/px" if size else ""]
+    parts += [str(source.data.dtype), f"level {source.level} of the pyramid" if source.level else ""]
+    return " · ".join(part for part in parts if part)
+
+
+def _about(entry: ModelEntry) -> str:
+    if entry.path is None and entry.model is None:
+        return "Learns only from what you draw. Draw a few whole objects and confirm a tile, then teach it."
+    return str(entry.path) if entry.path else "Learned in this session."

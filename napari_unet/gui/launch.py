@@ -1,0 +1,64 @@
+"""Open napari with an image and the dock, ready to segment."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import napari
+
+SAMPLE = "nuclei"
+
+
+def launch(image: str | Path | None = None) -> None:
+    """Open napari with the dock, and stay until its window is closed.
+
+    Parameters
+    ----------
+    image : path, optional
+        What to open; the default is a sample image of the project.
+
+    Raises
+    ------
+    ImageError
+        If the image cannot be read.
+    """
+    import napari
+
+    open_viewer(image)
+    napari.run()
+
+
+def open_viewer(image: str | Path | None = None, *, show: bool = True) -> napari.Viewer:
+    """Return a viewer with an image and the dock."""
+    import napari
+
+    from napari_unet.gui.dock import UNetDock
+    from napari_unet.gui.samples import nuclei
+    from napari_unet.infer.read import read_image
+
+    if image is None:
+        found: list[Any] = nuclei()
+    else:
+        read = read_image(image)
+        spatial = [letter for letter in read.axes if letter != "S"]
+        found = [
+            (
+                read.data,
+                {
+                    "name": read.name,
+                    "rgb": "S" in read.axes,
+                    "axis_labels": tuple(letter.lower() for letter in spatial),
+                    "scale": tuple(read.scale.get(letter, 1.0) for letter in spatial),
+                    "units": tuple("um" if letter in read.scale else "pixel" for letter in spatial),
+                },
+                "image",
+            )
+        ]
+    viewer = napari.Viewer(title="napari · U-Net", show=show)
+    for data, settings, _ in found:
+        viewer.add_image(data, **settings)
+    viewer.window.add_dock_widget(UNetDock(viewer), name="U-Net", area="right")
+    return viewer

@@ -1,0 +1,214 @@
+"""What a napari layer is to the model: array, axes, place in the world, the part in view."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_unet.errors import ImageError
+from napari_unet.infer.image import AXES, guess_axes
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Layer
+    from napari.viewer import Viewer
+
+Region = tuple[slice, ...]
+Part = Literal["whole", "slice", "view"]
+
+LARGEST = 2**28  # pixels of the level of a pyramid that is worked on: 16k by 16k
+LONGEST = 1024  # side in pixels of a tile that is confirmed in one go: more than that nobody looks at with care
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """An image layer as it was when it was looked at.
+
+    Attributes
+    ----------
+    layer : napari Image layer
+        Where it comes from.
+    data : array
+        Its pixels; of a pyramid one level.
+    axes : str
+        One letter for each axis of `data`.
+    step : tuple of float
+        Pixels of the layer per pixel of `data`, for each axis of the labels; 1 but for pyramids.
+    level : int
+        Of a pyramid.
+    """
+
+    layer: Image
+    data: Any
+    axes: str
+    step: tuple[float, ...]
+    level: int = 0
+
+    @property
+    def kept(self) -> list[int]:
+        """The axes of the layer that the labels have too."""
+        return [i for i, letter in enumerate(self.axes.replace("S", "")) if letter != "C"]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the labels: the image's without channels."""
+        return tuple(int(self.data.shape[i]) for i in self.kept)
+
+    @property
+    def channels(self) -> int:
+        """How many channels there are to choose from; 0 if there is no such axis."""
+        return int(self.data.shape[self.axes.index("C")]) if "C" in self.axes else 0
+
+    @property
+    def pixels(self) -> Any:
+        """The layer's data, to be compared by identity: other data are another image."""
+        return self.data
+
+    def is_current(self) -> bool:
+        """Return whether the layer still shows these data."""
+        return _level(self.layer, self.level) is self.data
+
+
+def choices_of_axes(layer: Image) -> list[str]:
+    """Return the axes that a layer may have, the likely ones first.
+
+    Raises
+    ------
+    ImageError
+        If the layer has too many axes.
+    """
+    ndim = layer.ndim
+    rgb = bool(layer.rgb)
+    said = "".join(str(label).upper() for label in layer.axis_labels)
+    named = len(said) == ndim and set(said) <= set(AXES) and len(set(said)) == ndim and said.endswith("X")
+    shape = (layer.data[0] if layer.multiscale else layer.data).shape
+    guess = said + "S" * rgb if named else guess_axes(shape, layer.dtype, rgb)
+    known = {1: ["X"], 2: ["YX"], 3: ["ZYX", "TYX", "CYX"], 4: ["TZYX", "CZYX", "CTYX"], 5: ["CTZYX"]}.get(ndim, [])
+    others = [axes + "S" * rgb for axes in known if not (rgb and "C" in axes)]
+    return list(dict.fromkeys([guess, *others]))
+
+
+def look_at(layer: Image, axes: str | None = None) -> Source:
+    """Return what a layer shows.
+
+    Raises
+    ------
+    ImageError
+        If it has too many axes, or its channels are not the first axis.
+    """
+    axes = axes or choices_of_axes(layer)[0]
+    if "C" in axes[1:]:
+        raise ImageError(
+            f"The channels of {layer.name!r} are not its first axis ({axes}): split them into layers with "
+            "right click > Split Stack."
+        )
+    level = 0
+    if layer.multiscale:
+        fits = [i for i, each in enumerate(layer.data) if math.prod(each.shape) <= LARGEST]
+        level = fits[0] if fits else len(layer.data) - 1
+    data = _level(layer, level)
+    full = _level(layer, 0)
+    kept = [i for i, letter in enumerate(axes.replace("S", "")) if letter != "C"]
+    step = tuple(full.shape[i] / data.shape[i] for i in kept)
+    return Source(layer, data, axes, step, level)
+
+
+def _level(layer: Image, level: int) -> Any:
+    return layer.data[level] if layer.multiscale else layer.data
+
+
+def placement(source: Source) -> dict[str, Any]:
+    """Return the keyword arguments that put a labels layer exactly over its image."""
+    layer, kept, n = source.layer, source.kept, source.layer.ndim
+    step = np.asarray(source.step)
+    scale = np.asarray(layer.scale)[kept]
+    settings: dict[str, Any] = {
+        "scale": scale * step,
+        "translate": np.asarray(layer.translate)[kept] + scale * (step - 1) / 2,
+        "axis_labels": tuple(layer.axis_labels[i] for i in kept),
+        "units": tuple(layer.units[i] for i in kept),
+        "rotate": np.asarray(layer.rotate)[np.ix_(kept, kept)],
+        "affine": layer.affine if len(kept) == n else layer.affine.set_slice(kept),
+    }
+    shear = np.asarray(layer.shear)
+    if shear.ndim == 1:
+        pairs = zip(*np.triu_indices(n, 1), strict=True)
+        shear = np.array([angle for angle, (i, j) in zip(shear, pairs, strict=True) if i in kept and j in kept])
+    else:
+        shear = shear[np.ix_(kept, kept)]
+    return settings | {"shear": shear}
+
+
+def shape_of_region(region: Region) -> tuple[int, ...]:
+    """Return how many pixels a region has along each axis."""
+    return tuple(r.stop - r.start for r in region)
+
+
+def whole(shape: tuple[int, ...]) -> Region:
+    """Return the region of all pixels."""
+    return tuple(slice(0, n) for n in shape)
+
+
+def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None = None) -> Region:
+    """Return a part of an image in pixels of its labels.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Says which slice is shown.
+    source : Source
+        The image.
+    part : {"whole", "slice", "view"}
+        All; the plane that is shown; what of that plane is on the screen.
+    labels : Labels layer, optional
+        If there is one, what is on the screen is read from it.
+    """
+    shape = source.shape
+    if part == "whole":
+        return whole(shape)
+    kept = source.kept
+    layer = source.layer
+    point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
+    shown = {d - (viewer.dims.ndim - layer.ndim) for d in viewer.dims.displayed}
+    regions = []
+    for axis, (i, n) in enumerate(zip(kept, shape, strict=True)):
+        if axis < len(shape) - 2:  # the plane of the last two axes at the place of the sliders
+            at = min(max(round(float(point[i]) / source.step[axis]), 0), n - 1)
+            regions.append(slice(0, n) if viewer.dims.ndisplay == 3 and i in shown else slice(at, at + 1))
+        elif part == "view" and i in shown and viewer.dims.ndisplay == 2:
+            low, high = _corners(source, axis, labels)
+            start = min(max(math.floor(low), 0), n - 1)
+            regions.append(slice(start, max(min(math.ceil(high) + 1, n), start + 1)))
+        else:
+            regions.append(slice(0, n))
+    return tuple(regions)
+
+
+def _corners(source: Source, axis: int, labels: Layer | None) -> tuple[float, float]:
+    """Return from where to where the screen shows an axis, in pixels of the labels."""
+    if labels is not None and labels.visible:
+        low, high = labels.corner_pixels[:, axis]
+        return float(low), float(high)
+    layer, i = source.layer, source.kept[axis]
+    low, high = layer.corner_pixels[:, i]
+    factor = float(layer.downsample_factors[layer.data_level][i]) if layer.multiscale else 1.0
+    return low * factor / source.step[axis], high * factor / source.step[axis]
+
+
+def clamp(region: Region, longest: int = LONGEST) -> Region:
+    """Return the middle of a region, no longer than that along any axis."""
+    result = []
+    for r in region:
+        spare = max(0, r.stop - r.start - longest)
+        result.append(slice(r.start + spare // 2, r.stop - (spare - spare // 2)))
+    return tuple(result)
+
+
+def pixel_size(layer: Image) -> float | None:
+    """Return the width of a pixel in µm, if the layer knows it."""
+    from napari_unet.infer.tiff import micrometres
+
+    unit = micrometres(str(layer.units[-1]))
+    return float(layer.scale[-1]) * unit if unit else None

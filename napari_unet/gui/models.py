@@ -1,0 +1,92 @@
+"""The models that a user can choose from: shipped, saved earlier, opened from a file, learned in this session."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from napari_unet.model import SUFFIX, Model, find, shipped
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+@dataclass(eq=False)
+class ModelEntry:
+    """A line in the list of models; the model itself is read when it is first needed.
+
+    Attributes
+    ----------
+    name : str
+        What the list shows.
+    path : Path or None
+        Its file; None until it is saved.
+    model : Model or None
+        None until it is read.
+    """
+
+    name: str
+    path: Path | None = None
+    model: Model | None = None
+
+    def get(self) -> Model:
+        """Return the model; slow at first, so call it in a worker.
+
+        Raises
+        ------
+        ModelFileError
+            If its file is gone or damaged.
+        """
+        if self.model is None:
+            self.model = untrained() if self.path is None else replace(Model.load(self.path), name=self.name)
+        return self.model
+
+
+UNTRAINED = "new (knows nothing yet)"
+
+
+def untrained() -> Model:
+    """Return a model to be taught from nothing."""
+    return Model.new(name="own", width=16)
+
+
+def folder() -> Path:
+    """Return the folder of the user's own models, for this operating system."""
+    import platformdirs  # comes with napari
+
+    return platformdirs.user_data_path("napari-unet", appauthor=False) / "models"
+
+
+def known_models() -> list[ModelEntry]:
+    """Return the shipped models, then the user's own, newest first, then one that knows nothing."""
+    own: list[Path] = []
+    with suppress(OSError):
+        own = sorted(folder().glob(f"*{SUFFIX}"), key=lambda path: -path.stat().st_mtime)
+    entries = [ModelEntry(name, find(name)) for name in shipped()]
+    entries += [ModelEntry(path.stem, path) for path in own]
+    return [*entries, ModelEntry(UNTRAINED)]
+
+
+def next_name(name: str, taken: set[str]) -> str:
+    """Return the name of a model that goes on from another: ``nuclei``, ``nuclei · 1``, ``nuclei · 2``."""
+    stem = re.sub(r" · \d+$", "", name)
+    number = 1
+    while f"{stem} · {number}" in taken:
+        number += 1
+    return f"{stem} · {number}"
+
+
+def keep(model: Model) -> Path:
+    """Save a model among the user's own.
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be made or written.
+    """
+    where = folder()
+    where.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w .·-]", "_", model.name)
+    return model.save(where / f"{name}{SUFFIX}")

@@ -1,0 +1,222 @@
+"""Step 2 of the dock: segment all of the image, the slice that is shown, or what is in view."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QComboBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_unet.gui import runs
+from napari_unet.gui.forms import Form
+from napari_unet.gui.layers import Part, placement, region_of, whole
+from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
+from napari_unet.gui.writing import TileWriter, is_large, write_region
+from napari_unet.infer.segment import SegmentSettings
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.session import Session
+    from napari_unet.jobs import Progress
+
+SUFFIX = "_unet_labels"
+THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "device")
+
+
+class SegmentSection(Step):
+    """Runs the model over the image and writes what it finds into a labels layer.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(2, "Segment")
+        self.session = session
+        self.part = QComboBox()
+        self.part.setToolTip("How much to segment. A region replaces only what lies in it.")
+        self.part.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.part.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        self.start = button(
+            "Segment",
+            "Find the objects (S). What you painted or confirmed is never overwritten; Ctrl+Z takes a run back.",
+            self.segment,
+            primary=True,
+        )
+        self.start.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.cancel = button("Cancel", "Stop; the labels stay as they are.", session.cancel)
+        self.cancel.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.bar = QProgressBar()
+        self.note = label("", "quiet")
+        self.settings = Form(SegmentSettings, THRESHOLDS)
+        self.fold = Fold("More", self._more())
+        self.running = QWidget()
+        self.running.setLayout(row(self.bar, self.cancel, stretch=0))
+        self.running.setVisible(False)
+        self.column.addLayout(row(self.part, self.start, stretch=0))
+        self.column.addWidget(self.running)
+        self.column.addWidget(self.note)
+        self.column.addWidget(self.fold)
+        self._writer: TileWriter | None = None
+        self._waiting: runs.Found | None = None
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._write_now)
+        session.image_changed.connect(self.show_image)
+        session.model_changed.connect(self.show_busy)
+        session.busy_changed.connect(self.show_busy)
+        session.corrections_changed.connect(self.show_busy)
+        session.progressed.connect(self._on_progress)
+        self.show_image()
+
+    def _more(self) -> QWidget:
+        content = QWidget()
+        column = QVBoxLayout(content)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.settings.native)
+        column.addWidget(
+            button("As the model says", "Take the thresholds that the model was tuned to.", self.settings.reset)
+        )
+        return content
+
+    # ---- shows
+
+    def show_image(self) -> None:
+        """Offer the parts that this image has."""
+        source = self.session.source
+        chosen = self.part.currentData()
+        self.part.clear()
+        stack = source is not None and len(source.shape) > 2
+        self.part.addItem("whole stack" if stack else "whole image", "whole")
+        if stack:
+            self.part.addItem("this slice", "slice")
+        self.part.addItem("what is in view", "view")
+        self.part.setCurrentIndex(max(0, self.part.findData(chosen)))
+        if self.session.labels is None:
+            say(self.note, "")
+        self.show_busy()
+
+    def show_busy(self) -> None:
+        """Show whether a run is possible, or under way."""
+        session = self.session
+        running = session.busy == "segment"
+        self.start.setEnabled(session.source is not None and session.model is not None and not session.busy)
+        self.part.setEnabled(not session.busy)
+        if running and self.running.isHidden():
+            self.bar.setRange(0, 0)
+            say(self.note, "Getting ready …")
+        if not running and not self.running.isHidden() and self.note.text().endswith("…"):
+            say(self.note, "Cancelled; nothing was changed.")
+        self.running.setVisible(running)
+        set_property(self.start, "primary", session.learned or session.labels is None)
+
+    def _on_progress(self, progress: Progress) -> None:
+        if self.session.busy != "segment":
+            return
+        tiles = progress.message == "tiles" and progress.total > 1
+        self.bar.setRange(0, progress.total if tiles else 0)
+        self.bar.setValue(progress.done)
+        self.bar.setFormat(f"tile {progress.done} of {progress.total}" if tiles else "")
+        say(
+            self.note,
+            "Finding objects …"
+            if progress.message == "tiles"
+            else f"{progress.message[:1].upper()}{progress.message[1:]} …",
+        )
+
+    # ---- does
+
+    def segment(self) -> None:
+        """Start a run."""
+        session, source, entry = self.session, self.session.source, self.session.model
+        if source is None or entry is None or session.busy or self._writer is not None:
+            return
+        part: Part = self.part.currentData()
+        region = region_of(session.viewer, source, part, session.labels)
+        settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
+        there = session.annotation
+        session.run("segment", lambda: runs.segment_part(entry, source, settings, region, there), self._on_found)
+
+    def _on_found(self, found: runs.Found) -> None:
+        """Write a result, if what it was found for is still there."""
+        session, source = self.session, found.source
+        if source.layer not in session.viewer.layers or not source.is_current():
+            say(self.note, "The image changed or went away during the run, so its result was dropped.")
+            return
+        if found.entry is not session.model:
+            say(self.note, "The model was changed during the run, so its result was dropped.")
+            return
+        if session.source is None or session.source.layer is not source.layer:
+            session.set_image(source.layer)
+        labels = session.labels
+        if labels is None:
+            session.set_labels(add_labels(session, source, found))
+        else:
+            self._write(found)
+        session.learned = False
+        found_what = (
+            f"{found.objects} object{'s' * (found.objects != 1)}"
+            if found.entry.get().task == "instances"
+            else "Classes"
+        )
+        if not found.objects and found.entry.get().task == "instances":
+            found_what = "No objects found: try Estimate above, another channel or model. Took"
+        sentences = [f"{found_what} in {found.seconds:.1f} s.", *(_sentence(note) for note in found.notes)]
+        say(self.note, " ".join(sentences).replace("Took in", "Took"))
+
+    def _write(self, found: runs.Found) -> None:
+        annotation = self.session.annotation
+        if annotation is None or tuple(annotation.layer.data.shape) != found.source.shape:
+            return
+        if annotation.layer._block_history:  # a stroke is being painted: wait until the hand is lifted
+            self._waiting = found
+            self._later.start(50)
+            return
+        if not is_large(annotation.layer):
+            write_region(annotation, found.region, found.labels)
+            return
+        self._writer = TileWriter(annotation, found.region, found.labels)
+        self._writer.finished.connect(self._on_written)
+        self._writer.start()
+
+    def _write_now(self) -> None:
+        found, self._waiting = self._waiting, None
+        if found is not None:
+            self._write(found)
+
+    def _on_written(self) -> None:
+        self._writer = None
+
+    def stop_writing_if_gone(self) -> None:
+        """End what is still being written into a layer that was removed."""
+        if self._writer is not None and self._writer.annotation.layer not in self.session.viewer.layers:
+            self.stop_writing()
+
+    def stop_writing(self) -> None:
+        """End what is still being written."""
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer = None
+
+
+def add_labels(session: Session, source: Source, found: runs.Found | None) -> Labels:
+    """Add a labels layer exactly over the image, with a result or empty; it becomes the active one, to be corrected."""
+    import numpy as np
+
+    if found is not None and found.region == whole(source.shape):
+        data: NDArray[Any] = found.labels
+    else:
+        dtype: Any = np.uint32 if found is None else found.labels.dtype
+        data = np.zeros(source.shape, dtype)
+        if found is not None:
+            data[found.region] = found.labels
+    return session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+
+
+def _sentence(note: str) -> str:
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"

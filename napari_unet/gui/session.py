@@ -1,0 +1,367 @@
+"""What the sections of the dock share: image, model, labels, the job that runs; made by the dock, handed down."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+from napari_unet.errors import UnetError
+from napari_unet.gui.layers import Source, choices_of_axes, look_at
+from napari_unet.gui.models import ModelEntry, known_models
+from napari_unet.gui.strokes import Annotation
+from napari_unet.gui.worker import Worker
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Image, Labels, Layer
+    from napari.viewer import Viewer
+
+    from napari_unet.jobs import Job, Progress
+    from napari_unet.learn.train import TrainResult
+
+KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
+PATIENCE = 5.0  # seconds that closing waits for a job to end; a training step takes less
+SWITCH = 0.0005  # seconds a thread may hold Python while another waits; a worker's loops made 150 ms of 5 ms
+
+
+class Session:
+    """The state behind the dock.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Itself, not the proxy that napari hands to widgets: layers are compared by identity.
+    """
+
+    image_changed = Signal()  # another image, other data in it, or other axes
+    model_changed = Signal()
+    models_changed = Signal()
+    labels_changed = Signal()  # another labels layer
+    corrections_changed = Signal()
+    busy_changed = Signal()
+    progressed = Signal(object)  # Progress
+    result_changed = Signal()  # a fine-tuned model waits for Keep or Discard, or no longer
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.models: list[ModelEntry] = known_models()
+        self.model: ModelEntry | None = self.models[0] if len(self.models) > 1 else None
+        self.source: Source | None = None
+        self.trouble = ""  # why there is no source
+        self.channel: int | None = None
+        self.diameter: float | None = None
+        self.busy = ""  # name of the job that runs
+        self.result: TrainResult | None = None
+        self.unlearned = False  # there are corrections that no model has learned from
+        self.learned = False  # a model was kept and the image not segmented since
+        self.closed = False
+        self._worker: Worker | None = None
+        self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
+        self._settings: dict[int, tuple[int | None, float | None]] = {}
+        self._pairs: dict[int, Labels] = {}
+        self._annotations: dict[int, Annotation] = {}
+        self._switch = sys.getswitchinterval()
+        self._done: Callable[[Any], None] | None = None
+        self._take_over()
+        viewer.layers.events.removed.connect(self._on_removed)
+        viewer.layers.selection.events.active.connect(self._on_active)
+        viewer.layers.events.inserted.connect(self._on_active)
+        self._on_active()
+
+    # ---- image
+
+    def _on_active(self, event: Any = None) -> None:
+        """Follow the active image; if something else is active, stay, or take the topmost image."""
+        del event
+        from napari.layers import Image
+
+        active = self.viewer.layers.selection.active
+        now = self.source.layer if self.source else None
+        if isinstance(active, Image):
+            wanted: Image | None = active
+        elif now is not None and now in self.viewer.layers:
+            wanted = now
+        else:
+            images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+            wanted = images[-1] if images else None
+        if wanted is not now or (wanted is None and self.trouble):
+            self.set_image(wanted)
+
+    def set_image(self, layer: Image | None) -> None:
+        """Work on another image, or look at the same one again."""
+        old = self.source.layer if self.source else None
+        if old is not None and old is not layer:
+            old.events.data.disconnect(self._on_data)
+            old.events.name.disconnect(self._on_data)
+        if layer is not None and layer is not old:
+            layer.events.data.connect(self._on_data)
+            layer.events.name.connect(self._on_data)
+        if layer is not old:
+            self.channel, self.diameter = self._settings.get(id(layer), (None, None))
+        self.source, self.trouble = None, ""
+        if layer is not None:
+            try:
+                self.source = look_at(layer, self.axes_of(layer))
+            except UnetError as error:
+                self.trouble = str(error)
+                layer.events.data.disconnect(self._on_data)
+                layer.events.name.disconnect(self._on_data)
+        self.image_changed.emit()
+        self.labels_changed.emit()
+        self.corrections_changed.emit()
+
+    def axes_of(self, layer: Image) -> str:
+        """Return the axes that the user chose for a layer, or the likely ones."""
+        possible = choices_of_axes(layer)
+        chosen = self._axes.get(id(layer), "")
+        return chosen if chosen in possible else possible[0]
+
+    def set_axes(self, axes: str) -> None:
+        """Say what the axes of the image are."""
+        if self.source is not None and axes != self.source.axes:
+            self._axes[id(self.source.layer)] = axes
+            self.set_image(self.source.layer)
+
+    def set_how(self, channel: int | None, diameter: float | None) -> None:
+        """Say which channel shows the objects, and how wide they are."""
+        self.channel, self.diameter = channel, diameter
+        if self.source is not None:
+            self._settings[id(self.source.layer)] = (channel, diameter)
+
+    def how(self, layer: Image) -> tuple[int | None, float | None]:
+        """Return channel and diameter of an image."""
+        return self._settings.get(id(layer), (None, None))
+
+    def _on_data(self, event: Any = None) -> None:
+        del event
+        if self.source is not None:
+            self.set_image(self.source.layer)
+
+    def _on_removed(self, event: Any) -> None:
+        layer: Layer = event.value
+        annotation = self._annotations.pop(id(layer), None)
+        if annotation is not None:
+            annotation.close()
+        self._pairs = {key: labels for key, labels in self._pairs.items() if labels is not layer and key != id(layer)}
+        self._axes.pop(id(layer), None)
+        self._settings.pop(id(layer), None)
+        if self.source is not None and self.source.layer is layer:
+            if self.busy in ("segment", "diameter"):
+                self.cancel()
+            self.set_image(None)
+            self._on_active()
+        elif annotation is not None:
+            self.labels_changed.emit()
+            self.corrections_changed.emit()
+
+    # ---- model
+
+    def set_model(self, entry: ModelEntry) -> None:
+        """Use another model."""
+        if entry not in self.models:
+            self.models.insert(0, entry)
+            self.models_changed.emit()
+        if entry is not self.model:
+            self.model = entry
+            self.model_changed.emit()
+
+    # ---- labels
+
+    @property
+    def labels(self) -> Labels | None:
+        """The labels layer of the image, if there is one that fits it."""
+        labels = self._pairs.get(id(self.source.layer)) if self.source else None
+        fits = labels is not None and self.source is not None and tuple(labels.data.shape) == self.source.shape
+        return labels if fits else None
+
+    @property
+    def annotation(self) -> Annotation | None:
+        """What is known by hand about the labels of the image."""
+        labels = self.labels
+        return self._annotations.get(id(labels)) if labels is not None else None
+
+    def set_labels(self, labels: Labels) -> None:
+        """Correct this layer of labels for the present image."""
+        if self.source is None or labels is self.labels:
+            return
+        self._pairs[id(self.source.layer)] = labels
+        if id(labels) not in self._annotations:
+            self._adopt(Annotation(labels))
+        self.labels_changed.emit()
+        self.corrections_changed.emit()
+
+    def _adopt(self, annotation: Annotation) -> None:
+        annotation.changed.connect(self._on_corrected)
+        annotation.replaced.connect(self.labels_changed.emit)
+        self._annotations[id(annotation.layer)] = annotation
+
+    def _on_corrected(self) -> None:
+        self.unlearned = True
+        self.corrections_changed.emit()
+
+    def _take_over(self) -> None:
+        """Go on with what a dock that was closed knew; it left that with the labels layers."""
+        from napari.layers import Labels
+
+        for labels in [layer for layer in self.viewer.layers if isinstance(layer, Labels)]:
+            image, annotation = labels.metadata.pop(KEPT, (None, None))
+            if image is None or image not in self.viewer.layers:
+                continue
+            self._pairs[id(image)] = labels
+            annotation.watch()
+            self._adopt(annotation)
+
+    def candidates(self) -> list[Labels]:
+        """Return the labels layers that fit the image, and can be painted."""
+        from napari.layers import Labels
+
+        if self.source is None:
+            return []
+        shape = self.source.shape
+        fits = (layer for layer in self.viewer.layers if isinstance(layer, Labels) and not layer.multiscale)
+        return [layer for layer in fits if tuple(layer.data.shape) == shape]
+
+    def annotated(self) -> list[tuple[Image, Annotation]]:
+        """Return the images in the viewer with corrections, and these."""
+        found = []
+        for layer in self.viewer.layers:
+            labels = self._pairs.get(id(layer))
+            annotation = self._annotations.get(id(labels)) if labels is not None else None
+            if annotation is not None and annotation.known():
+                found.append((layer, annotation))
+        return found
+
+    # ---- jobs
+
+    def run(self, name: str, make: Callable[[], Job[Any]], done: Callable[[Any], None]) -> None:
+        """Run a job in a thread; one at a time.
+
+        Parameters
+        ----------
+        name : str
+            What it is, for the sections.
+        make : callable
+            Returns the job; called in the thread.
+        done : callable
+            Gets the result, in the main thread; not called if the job fails or is cancelled.
+        """
+        if self.busy or self.closed:
+            return
+        self.busy, self._done = name, done
+        self._switch = sys.getswitchinterval()
+        sys.setswitchinterval(SWITCH)
+        worker = self._worker = Worker(make)
+        worker.progressed.connect(self._on_progress)
+        worker.returned.connect(self._on_returned)
+        worker.failed.connect(self._on_failed)
+        worker.finished.connect(self._on_finished)
+        self.busy_changed.emit()
+        worker.start()
+
+    def cancel(self) -> None:
+        """End the job that runs, without a result."""
+        if self._worker is not None:
+            self._worker.cancel()
+
+    def pause(self, paused: bool) -> None:
+        """Let the job that runs wait at its next step, or go on."""
+        if self._worker is not None:
+            self._worker.pause(paused)
+            self.busy_changed.emit()
+
+    @property
+    def paused(self) -> bool:
+        """Whether the job that runs waits."""
+        return self._worker is not None and self._worker.paused
+
+    def _on_progress(self, progress: Progress) -> None:
+        if not self.closed and self.busy:
+            self.progressed.emit(progress)
+
+    def _on_returned(self, result: Any) -> None:
+        if not self.closed and self._done is not None:
+            with self.told():
+                self._done(result)
+
+    def _on_failed(self, error: Exception) -> None:
+        if not self.closed:
+            tell(error)
+
+    def _on_finished(self) -> None:
+        sys.setswitchinterval(self._switch)
+        if self._worker is not None:
+            self._worker.join(PATIENCE)
+        self._worker, self._done, self.busy = None, None, ""
+        if not self.closed:
+            self.busy_changed.emit()
+
+    def told(self) -> Told:
+        """Return a context in which errors become notifications."""
+        return Told()
+
+    def set_result(self, result: TrainResult | None) -> None:
+        """Offer a fine-tuned model, or stop offering it."""
+        self.result = result
+        self.result_changed.emit()
+
+    # ---- the end
+
+    def close(self) -> None:
+        """Let go of the viewer and end the job; touches no widget, so it may come after they are gone."""
+        if self.closed:
+            return
+        self.closed = True
+        layers = self.viewer.layers
+        layers.events.removed.disconnect(self._on_removed)
+        layers.events.inserted.disconnect(self._on_active)
+        layers.selection.events.active.disconnect(self._on_active)
+        if self.source is not None:
+            self.source.layer.events.data.disconnect(self._on_data)
+            self.source.layer.events.name.disconnect(self._on_data)
+        for annotation in self._annotations.values():
+            annotation.close()
+        for image in layers:
+            labels = self._pairs.get(id(image))
+            if labels is not None:
+                labels.metadata[KEPT] = (image, self._annotations[id(labels)])
+        self._annotations, self._pairs = {}, {}
+        for name in vars(type(self)):
+            if isinstance(vars(type(self))[name], Signal):
+                getattr(self, name).disconnect()
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker.join(PATIENCE)
+            sys.setswitchinterval(self._switch)
+
+
+class Told:
+    """A context in which errors become notifications: a sentence if the user can mend them, else with a traceback."""
+
+    def __enter__(self) -> None:
+        """Begin."""
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        """Tell, and go on, unless Python itself wants to end."""
+        if not isinstance(error, Exception):
+            return False
+        tell(error)
+        return True
+
+
+def tell(error: Exception) -> None:
+    """Show an error as a notification in the viewer."""
+    from napari.utils.notifications import Notification, notification_manager, show_warning
+
+    if isinstance(error, UnetError):
+        show_warning(str(error))
+        return
+    notification = Notification.from_exception(error)
+    said = "".join(traceback.format_exception_only(error)).strip()
+    with suppress(AttributeError):
+        notification.message = f"U-Net met something unforeseen and stopped what it did; nothing was lost. ({said})"
+    notification_manager.dispatch(notification)

@@ -1,0 +1,228 @@
+"""Which pixels of a labels layer a user vouches for: strokes of the brush, confirmed tiles, accepted objects.
+
+napari tells of a stroke, a fill or a polygon in one `paint` event; undo and redo are told only as `set_data`. So each
+stroke is remembered with the edits that napari keeps in its history: a stroke counts as long as its edits lie on the
+undo side, or have left the history at its far end.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from psygnal import Signal
+
+from napari_unet.gui.layers import Region, shape_of_region
+from napari_unet.learn.corrections import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+
+@dataclass(eq=False)
+class Stroke:
+    """One edit by hand: napari's atoms, and whether their pixels were painted before, in the same order."""
+
+    atoms: list[Any]
+    before: list[NDArray[np.bool_]] = field(default_factory=list)
+    applied: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A tile or an object that the user called right; `mask` is None for a whole tile."""
+
+    state: State
+    region: Region
+    mask: NDArray[np.bool_] | None = None
+    outline: NDArray[np.float64] | None = None  # corners, in pixels
+
+
+class Annotation:
+    """What is known by hand about one labels layer.
+
+    Parameters
+    ----------
+    layer : Labels layer
+        It is watched until `close`.
+    """
+
+    changed = Signal()
+    replaced = Signal()  # the layer got other data: what no longer agrees with them was let go
+
+    def __init__(self, layer: Labels) -> None:
+        self.layer = layer
+        self.marks: list[Mark] = []
+        self.strokes = 0
+        self._painted = np.zeros(layer.data.shape, bool)
+        self._data = layer.data
+        self._log: list[Stroke] = []
+        self._writing = False
+        self.watch()
+
+    def watch(self) -> None:
+        """Begin to watch, or go on after `close`; what was painted meanwhile does not count."""
+        self._log, self._seen = [], self._lengths()
+        self.layer.events.paint.connect(self._on_paint)
+        self.layer.events.set_data.connect(self._on_set_data)
+        self._on_set_data()
+
+    def close(self) -> None:
+        """Stop watching."""
+        self.changed.disconnect()
+        self.replaced.disconnect()
+        self.layer.events.paint.disconnect(self._on_paint)
+        self.layer.events.set_data.disconnect(self._on_set_data)
+
+    @property
+    def tiles(self) -> int:
+        """How many tiles are confirmed."""
+        return sum(mark.state == State.CONFIRMED for mark in self.marks)
+
+    @property
+    def objects(self) -> int:
+        """How many objects are accepted."""
+        return sum(mark.state == State.ACCEPTED for mark in self.marks)
+
+    def known(self) -> bool:
+        """Return whether there is anything to learn from."""
+        return bool(self.marks) or self.strokes > 0
+
+    def state(self, region: Region | None = None) -> NDArray[np.uint8]:
+        """Return a `State` for each pixel of a region, a new ``uint8`` array."""
+        region = region or tuple(slice(0, n) for n in self._painted.shape)
+        result = np.zeros(shape_of_region(region), np.uint8)
+        for mark in sorted(self.marks, key=lambda mark: mark.state):
+            here, there = _overlap(region, mark.region)
+            if here is not None:
+                known = True if mark.mask is None else mark.mask[there]
+                result[here] = np.where(known, np.uint8(mark.state), result[here])
+        result[self._painted[region]] = State.PAINTED
+        return result
+
+    def protected(self, region: Region) -> NDArray[np.bool_]:
+        """Return which pixels of a region no run may overwrite."""
+        return self.state(region) > State.UNKNOWN
+
+    def mark(self, mark: Mark) -> None:
+        """Remember a tile or an object as right."""
+        self.marks.append(mark)
+        self.changed.emit()
+
+    def take_back(self) -> None:
+        """Forget the last mark."""
+        if self.marks:
+            self.marks.pop()
+            self.changed.emit()
+
+    @contextmanager
+    def not_by_hand(self) -> Iterator[None]:
+        """Write into the layer without that counting as a stroke."""
+        self._writing = True
+        try:
+            yield
+        finally:
+            self._writing = False
+            self._seen = self._lengths()
+
+    # ---- what napari tells
+
+    def _on_paint(self, event: Any) -> None:
+        if self._writing:
+            return
+        stroke = Stroke(list(event.value))
+        for atom in stroke.atoms:
+            part, which = self._pixels(atom)
+            stroke.before.append(np.array(part[which]))
+            part[which] = True
+        self._log.append(stroke)
+        self.strokes += 1
+        self._forget_what_cannot_return()
+        self._seen = self._lengths()
+        self.changed.emit()
+
+    def _on_set_data(self, event: Any = None) -> None:
+        del event
+        if self._writing:
+            return
+        if self.layer.data is not self._data:
+            self._on_other_data()
+        elif self._lengths() != self._seen:
+            self._follow_history()
+
+    def _follow_history(self) -> None:
+        """Take back strokes that were undone, last first, and count again those that were done again."""
+        self._seen = self._lengths()
+        done, undone = _ends(self.layer._undo_history), _ends(self.layer._redo_history)
+        for stroke in reversed(self._log):
+            if stroke.applied and id(stroke.atoms[0]) in undone:
+                stroke.applied = False
+                self.strokes -= 1
+                for atom, before in zip(reversed(stroke.atoms), reversed(stroke.before), strict=True):
+                    part, which = self._pixels(atom)
+                    part[which] = before
+        for stroke in self._log:
+            if not stroke.applied and id(stroke.atoms[0]) in done:
+                stroke.applied = True
+                self.strokes += 1
+                for atom in stroke.atoms:
+                    part, which = self._pixels(atom)
+                    part[which] = True
+        self.changed.emit()
+
+    def _forget_what_cannot_return(self) -> None:
+        """Let go of strokes that napari can neither undo nor do again."""
+        within = _ends(self.layer._undo_history) | _ends(self.layer._redo_history)
+        self._log = [stroke for stroke in self._log if id(stroke.atoms[0]) in within]
+
+    def _on_other_data(self) -> None:
+        """Keep what agrees with the new data; napari's history does not, and would write into them."""
+        old, new = self._data, self.layer.data
+        self._data = new
+        self.layer._reset_history()
+        self._log, self._seen = [], self._lengths()
+        if new.shape != old.shape:
+            self._painted = np.zeros(new.shape, bool)
+            self.marks, self.strokes = [], 0
+        else:
+            same = np.asarray(old == new)
+            self._painted &= same
+            self.marks = [mark for mark in self.marks if _agrees(same, mark)]
+            self.strokes = self.strokes if self._painted.any() else 0
+        self.replaced.emit()
+        self.changed.emit()
+
+    def _pixels(self, atom: Any) -> tuple[NDArray[np.bool_], Any]:
+        """Return a view of what is painted, and which of its pixels an atom of napari's history changed."""
+        if hasattr(atom, "slice_key"):  # of a brush, fill or polygon; no mask: all of the box changed
+            return self._painted[atom.slice_key], ... if atom.mask is None else atom.mask
+        return self._painted, atom[0]  # of `data_setitem`: indices, old values, new values
+
+    def _lengths(self) -> tuple[int, int]:
+        return len(self.layer._undo_history), len(self.layer._redo_history)
+
+
+def _ends(history: Any) -> set[int]:
+    """Return the identities of the first and last edit of each step; undo turns a step's edits round."""
+    return {id(item[at]) for item in history for at in (0, -1) if item}
+
+
+def _agrees(same: NDArray[np.bool_], mark: Mark) -> bool:
+    part = same[mark.region]
+    return bool((part if mark.mask is None else part[mark.mask]).all())
+
+
+def _overlap(a: Region, b: Region) -> tuple[Region, Region] | tuple[None, None]:
+    """Return what two regions share, in pixels of the one and of the other."""
+    shared = [(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True)]
+    if any(start >= stop for start, stop in shared):
+        return None, None
+    return (
+        tuple(slice(start - r.start, stop - r.start) for (start, stop), r in zip(shared, a, strict=True)),
+        tuple(slice(start - r.start, stop - r.start) for (start, stop), r in zip(shared, b, strict=True)),
+    )

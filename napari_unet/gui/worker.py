@@ -1,0 +1,126 @@
+"""One job in one thread: signals in the main thread, pause, cancel, and "finished" always comes.
+
+Own thread rather than napari's `create_worker`: that one takes any RuntimeError for "the widget was deleted" and then
+tells nobody, closes its generator only when it is collected, and runs in Qt's shared pool, whose threads would keep
+the low priority for whoever comes next. The thread knows nothing of Qt: it fills a queue, and a timer of the main
+thread empties it. A signal sent from the thread crashes the program if its sender is deleted at that moment.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+
+from napari_unet.jobs import Job, Progress, lower_priority
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EVERY = 20  # ms between two looks into the queue
+
+
+class Worker(QObject):
+    """Runs a job once.
+
+    Parameters
+    ----------
+    make : callable
+        Returns the job; called in the thread, so that its imports do not hold the viewer up.
+    """
+
+    progressed = Signal(object)  # Progress; of several without figures only the latest
+    returned = Signal(object)  # what the job returned; not after `cancel`
+    failed = Signal(object)  # the exception; not after `cancel`
+    finished = Signal()  # always, and last
+
+    def __init__(self, make: Callable[[], Job[Any]]) -> None:
+        super().__init__()
+        self._thread = _Thread(make)
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._take)
+
+    @property
+    def paused(self) -> bool:
+        """Whether it waits, or will at its next step."""
+        return not self._thread.going.is_set()
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+        self._timer.start(EVERY)
+
+    def pause(self, paused: bool = True) -> None:
+        """Wait at the next step, or go on."""
+        if paused:
+            self._thread.going.clear()
+        else:
+            self._thread.going.set()
+
+    def cancel(self) -> None:
+        """End at the next step, without a result."""
+        self._thread.cancelled.set()
+        self._thread.going.set()
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the thread; return whether it has ended."""
+        if self._thread.is_alive():
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _take(self) -> None:
+        """Tell what the thread has said since the last look."""
+        ended = not self._thread.is_alive()  # asked first: what it said is in the queue then
+        latest: Progress | None = None
+        while True:
+            try:
+                kind, content = self._thread.said.get_nowait()
+            except Empty:
+                break
+            if kind == "progressed":
+                latest = content
+                if not content.values and content.payload is None:
+                    continue
+            if latest is not None:
+                self.progressed.emit(latest)
+                latest = None
+            if kind != "progressed" and not self._thread.cancelled.is_set():
+                getattr(self, kind).emit(content)
+        if latest is not None:
+            self.progressed.emit(latest)
+        if ended:
+            self._timer.stop()
+            self.finished.emit()
+
+
+class _Thread(threading.Thread):
+    """The thread: puts ("progressed" | "returned" | "failed", content) into `said`."""
+
+    def __init__(self, make: Callable[[], Job[Any]]) -> None:
+        super().__init__(name="napari-unet job", daemon=True)
+        self.said: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+        self.cancelled, self.going = threading.Event(), threading.Event()
+        self.going.set()
+        self._make = make
+
+    def run(self) -> None:
+        """Run the job."""
+        lower_priority()  # before the job imports torch: its pool inherits the priority
+        try:
+            self._work()
+        except Exception as error:  # noqa: BLE001 a thread has nobody above it
+            self.said.put(("failed", error))
+
+    def _work(self) -> None:
+        with closing(self._make()) as job:
+            while not self.cancelled.is_set():
+                try:
+                    progress = next(job)
+                except StopIteration as end:
+                    self.said.put(("returned", end.value))
+                    return
+                self.said.put(("progressed", progress))
+                self.going.wait()

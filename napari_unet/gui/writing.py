@@ -1,0 +1,92 @@
+"""Results into a Labels layer: one step that can be undone, or tile by tile where the layer is large."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
+
+from napari_unet.gui.layers import Region, shape_of_region
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.strokes import Annotation
+
+# A plane up to this many pixels is drawn anew in less than a tenth of a second (14 ms at 2048², 329 ms at 8192²).
+PLANE = 4096**2
+TILE = 256  # side of what is written in one turn of the main loop: 3 ms
+
+
+def is_large(layer: Labels) -> bool:
+    """Return whether drawing the layer as a whole would be felt, or its pixels lie on a disk."""
+    return math.prod(layer.data.shape[-2:]) > PLANE or not isinstance(layer.data, np.ndarray)
+
+
+def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -> None:
+    """Write into a layer in one step that Ctrl+Z takes back; pixels that are known by hand stay.
+
+    napari's own `data_setitem` would keep indices of each pixel; slices say the same in a hundredth of the memory.
+    """
+    layer = annotation.layer
+    old = np.array(layer.data[region])
+    new = np.where(annotation.protected(region), old, values).astype(old.dtype)
+    if np.array_equal(old, new):
+        return
+    with annotation.not_by_hand(), layer.block_history():
+        layer._save_history((region, old, new))
+        layer.data[region] = new
+        layer.refresh(extent=False)
+
+
+class TileWriter(QObject):
+    """Writes a result into a large layer tile by tile, between the turns of the main loop.
+
+    It waits while a stroke is being painted. napari's undo cannot span it, so the history is cleared at the end.
+    """
+
+    finished = Signal()
+
+    def __init__(self, annotation: Annotation, region: Region, values: NDArray[Any]) -> None:
+        super().__init__()
+        self.annotation = annotation
+        self._region, self._values = region, values
+        side = [1] * (len(region) - 2) + [TILE] * 2
+        steps = [range(0, n, s) for n, s in zip(shape_of_region(region), side[-len(region) :], strict=True)]
+        self._corners = iter(list(product(*steps)))
+        self._side = side[-len(region) :]
+        self._timer = QTimer(self)
+        self._timer.timeout.connect(self._turn)
+
+    def start(self) -> None:
+        """Begin."""
+        self._timer.start(0)
+
+    def stop(self) -> None:
+        """End, with whatever is written."""
+        self._timer.stop()
+
+    def _turn(self) -> None:
+        layer = self.annotation.layer
+        if layer._block_history:
+            return
+        corner = next(self._corners, None)
+        if corner is None:
+            self._timer.stop()
+            with self.annotation.not_by_hand():
+                layer._reset_history()
+            self.finished.emit()
+            return
+        inside = tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, self._side, self._values.shape, strict=True))
+        region = tuple(slice(r.start + i.start, r.start + i.stop) for r, i in zip(self._region, inside, strict=True))
+        old = np.asarray(layer.data[region])
+        new = np.where(self.annotation.protected(region), old, self._values[inside])
+        changed = np.nonzero(new != old)
+        if changed[0].size:
+            where = tuple(i + r.start for i, r in zip(changed, region, strict=True))
+            with self.annotation.not_by_hand():
+                layer.data_setitem(where, new[changed])

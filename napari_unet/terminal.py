@@ -1,0 +1,247 @@
+"""What the commands share: options, a progress bar, settings from words, JSON, and errors as one sentence."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from dataclasses import Field, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+from tqdm import tqdm
+from typer.core import TyperGroup
+
+from napari_unet.errors import DataError, UnetError
+from napari_unet.jobs import run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from napari_unet.infer.segment import SegmentSettings
+    from napari_unet.jobs import Job, Progress
+
+T = TypeVar("T")
+
+ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a .unet file.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+ChannelOption = Annotated[
+    int | None, typer.Option(help="The channel to look at, from 0. Default: all of RGB, else the first.")
+]
+DiameterOption = Annotated[
+    float | None, typer.Option(help="Typical width of an object in pixels. Default: as the model knows them.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; a wrong name lists them all."),
+]
+JsonOption = Annotated[
+    str | None, typer.Option("--json", metavar="FILE", help="Write all figures here as JSON; - is stdout.")
+]
+
+
+class Commands(TyperGroup):
+    """The commands; what a user can mend is one sentence on stderr and exit code 2, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except UnetError as error:
+            typer.echo(f"napari-unet: {error}", err=True)
+        except BrokenPipeError:  # such as `napari-unet evaluate … | head`
+            raise
+        except (OSError, MemoryError) as error:
+            typer.echo(f"napari-unet: {in_words(error)}", err=True)
+        except KeyboardInterrupt:
+            typer.echo("napari-unet: stopped.", err=True)
+            raise typer.Exit(130) from None
+        raise typer.Exit(2)
+
+
+def in_words(error: UnetError | OSError | MemoryError) -> str:
+    """Return a sentence about what went wrong."""
+    if isinstance(error, MemoryError):
+        return f"The memory is too small ({error}): close other programs, or cut the image into parts."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{str(error.filename)!r} cannot be used: {error.strerror}."
+    return str(error)
+
+
+def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, silent: bool = False) -> T:
+    """Run a job under a progress bar; where there is no terminal, write a line at each twentieth.
+
+    Parameters
+    ----------
+    job : Job[T]
+        What to run.
+    also : callable, optional
+        Gets each Progress too.
+    silent : bool
+        Write nothing where there is no terminal.
+
+    Returns
+    -------
+    T
+        What the job returned.
+    """
+    with tqdm(file=sys.stderr, leave=False, disable=None) as bar:
+        told = ("", -1)
+
+        def report(progress: Progress) -> None:
+            nonlocal told
+            values = {key: f"{value:.3f}" for key, value in progress.values.items()}
+            here = (progress.message.partition(" ")[0], 20 * progress.done // max(progress.total, 1))
+            if bar.disable and not silent and (here != told or "score" in values):
+                told = here
+                figures = " ".join(f"{key} {value}" for key, value in values.items())
+                typer.echo(f"{progress.message} {progress.done}/{progress.total} {figures}".rstrip(), err=True)
+            bar.total, bar.n = progress.total, progress.done
+            bar.set_description(progress.message, refresh=False)
+            bar.set_postfix(values, refresh=False)
+            bar.update(0)
+            if also is not None:
+                also(progress)
+
+        return run(job, report)
+
+
+class Interrupt:
+    """The first Ctrl+C while steps are made ends the training early; any other ends the program."""
+
+    def __init__(self) -> None:
+        self.armed = self.asked = False
+
+    def __call__(self) -> bool:
+        """Return whether the training is to end."""
+        return self.asked
+
+    def __enter__(self) -> None:
+        """Listen to Ctrl+C."""
+        self._before = signal.signal(signal.SIGINT, self._on)
+
+    def __exit__(self, *_: object) -> None:
+        """Give Ctrl+C back."""
+        signal.signal(signal.SIGINT, self._before)
+
+    def _on(self, *_: object) -> None:
+        if self.asked or not self.armed:
+            raise KeyboardInterrupt
+        self.asked = True
+        typer.echo("Ending: the best weights are being scored and written. Ctrl+C again leaves at once.", err=True)
+
+
+def segment_settings(
+    channel: int | None, diameter: float | None, device: str, words: Iterable[str] | None
+) -> SegmentSettings:
+    """Return how to segment; refuses a device that is not there, before any work is done."""
+    from napari_unet.infer.device import pick_device
+    from napari_unet.infer.segment import SegmentSettings
+
+    settings = with_words(replace(SegmentSettings(), channel=channel, diameter=diameter, device=device), words)
+    for key in ("channel", "diameter"):
+        _check(f"--{key}", getattr(settings, key), _by_name(settings)[key])
+    pick_device(settings.device)
+    return settings
+
+
+def with_words(settings: T, words: Iterable[str] | None) -> T:
+    """Return a settings record with NAME=VALUE put in.
+
+    Parameters
+    ----------
+    settings : dataclass
+        One whose fields are numbers and words with their bounds in the metadata.
+    words : iterable of str
+        Such as ``min_size=30``.
+
+    Raises
+    ------
+    DataError
+        If there is no such setting, or the value does not fit it.
+    """
+    known = _by_name(settings)
+    values: dict[str, Any] = {}
+    for word in words or ():
+        name, _, value = word.partition("=")
+        if name not in known:
+            listed = ", ".join(known)
+            raise DataError(f"--set {word!r} names no setting, expected NAME=VALUE with one of {listed}.")
+        try:
+            values[name] = _read(value.strip(), str(known[name].type))
+        except ValueError:
+            raise DataError(f"--set {word!r} does not fit, expected {known[name].type}: give another.") from None
+        _check(f"--set {name}", values[name], known[name])
+    return replace(settings, **values) if values else settings  # type: ignore[type-var]
+
+
+def _by_name(settings: Any) -> dict[str, Field[Any]]:
+    return {each.name: each for each in fields(settings) if each.metadata}
+
+
+def _read(value: str, kind: str) -> float | str | bool | None:
+    """Turn a word into the type that a field is annotated with; ValueError if it does not fit."""
+    if "None" in kind and value.lower() in ("", "none"):
+        return None
+    if kind.startswith("bool"):
+        return bool(("false", "true").index(value.lower()))
+    return int(value) if kind.startswith("int") else float(value) if kind.startswith("float") else value
+
+
+def _check(name: str, value: Any, field: Field[Any]) -> None:
+    """Refuse a number outside the bounds of its field; not-a-number is outside of any."""
+    low, high = field.metadata.get("min", 0), field.metadata.get("max", 0)
+    if high and isinstance(value, int | float) and not low <= value <= high:
+        unit = f" {field.metadata['unit']}" if field.metadata.get("unit") else ""
+        raise DataError(f"{name} is {value:g}, expected {low:g} to {high:g}{unit}: choose a value between.")
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that nothing can be written to, before any work is done.
+
+    Raises
+    ------
+    DataError
+        If it is not there, is a file, or may not be written to.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"The folder {str(folder)!r} {what}: make it first, or choose another.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"Nothing can be written to {str(folder)!r} ({error.strerror}): choose another.") from error
+
+
+def check_new_folder(folder: Path) -> None:
+    """Refuse a folder that is not there and cannot be made; raises DataError as `check_folder` does."""
+    check_folder(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
+
+
+def check_file(path: Path) -> None:
+    """Refuse a file that cannot be written, before any work is done; raises DataError as `check_folder` does."""
+    if path.is_dir():
+        raise DataError(f"{str(path)!r} is a folder, expected a file: add a name to it.")
+    check_folder(path.parent)
+
+
+def check_json(target: str | None) -> None:
+    """Refuse a file for figures that cannot be written, before any work is done."""
+    if target is not None and target != "-":
+        check_file(Path(target).expanduser())
+
+
+def write_json(target: str | None, content: Any) -> None:
+    """Write figures as JSON to a file, whole or not at all, or to stdout; nowhere if not asked for."""
+    if target is None:
+        return
+    text = json.dumps(content, indent=2, ensure_ascii=False, default=str)
+    if target == "-":
+        typer.echo(text)
+        return
+    from napari_unet.model import write_whole
+
+    write_whole(Path(target).expanduser(), f"{text}\n".encode())

@@ -1,0 +1,124 @@
+"""A viewer with the dock, a tiny model, and a home of its own for what is saved."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+
+from napari_unet.gui import models
+from napari_unet.gui.models import ModelEntry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from napari import Viewer
+
+    from napari_unet.gui.dock import UNetDock
+
+PATIENCE = 60_000  # ms; a busy machine is slow
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Save into the test's own folder, and know no models but those of the test."""
+    monkeypatch.setattr(models, "folder", lambda: tmp_path / "models")
+    monkeypatch.setattr(models, "shipped", list)
+    return tmp_path / "models"
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that knows nothing, in a file."""
+    from napari_unet.model import Model
+
+    model = replace(Model.new(width=8, depth=2, name="tiny"), diameter=20.0)
+    return model.save(tmp_path_factory.mktemp("model") / "tiny.unet")
+
+
+@pytest.fixture(autouse=True)
+def nothing_left() -> Iterator[None]:
+    """Each test ends all its threads, and gives Python's switch interval back."""
+    before = sys.getswitchinterval()
+    yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("napari-unet")]
+    assert sys.getswitchinterval() == before
+
+
+class Desk:
+    """A person at the dock: clicks, paints and waits."""
+
+    def __init__(self, viewer: Viewer, dock: UNetDock, qtbot) -> None:
+        self.viewer, self.dock, self.session, self.qtbot = viewer, dock, dock.session, qtbot
+
+    def click(self, button) -> None:
+        assert button.isEnabled(), f"{button.text()} is dead"
+        assert button.isVisibleTo(self.dock), f"{button.text()} is not to be seen"
+        QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+
+    def wait(self, condition: Callable[[], bool] | None = None) -> None:
+        self.qtbot.waitUntil(condition or (lambda: not self.session.busy), timeout=PATIENCE)
+
+    def segment(self):
+        self.click(self.dock.segment.start)
+        self.wait()
+        return self.session.labels
+
+    def paint(self, *points: tuple[float, float]) -> None:
+        """Drag the mouse over the canvas through points (y, x) of the world."""
+        canvas = self.viewer.window._qt_viewer.canvas.native
+        y0, x0 = self.viewer.scene.camera.center[-2:]
+        zoom = self.viewer.scene.camera.zoom
+        places = [
+            QPoint(round(canvas.width() / 2 + (x - x0) * zoom), round(canvas.height() / 2 + (y - y0) * zoom))
+            for y, x in points
+        ]
+        QTest.mouseMove(canvas, places[0])
+        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, places[0])
+        for place in places[1:]:
+            QTest.mouseMove(canvas, place)
+            self.qtbot.wait(10)
+        QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, places[-1])
+        self.qtbot.wait(10)
+
+    def press(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+        QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key, modifier)
+        self.qtbot.wait(10)
+
+
+@pytest.fixture
+def desk(make_napari_viewer, qtbot, tiny: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Desk]:
+    """Return a function that opens a viewer with the dock, and an image if it is given one."""
+    from napari_unet.gui import worker
+    from napari_unet.gui.dock import UNetDock
+
+    monkeypatch.setattr(worker, "lower_priority", lambda: None)  # a busy machine would let the tests wait for ever
+
+    def make(image: np.ndarray | None = None, *, show: bool = True, **settings: object) -> Desk:
+        viewer = make_napari_viewer(show=show)
+        if image is not None:
+            viewer.add_image(image, **{"name": "cells", **settings})
+        dock = UNetDock(viewer)
+        viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+        dock.session.set_model(ModelEntry("tiny", tiny))
+        qtbot.wait(50)
+        return Desk(viewer, dock, qtbot)
+
+    return make
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the user was told in notifications."""
+    from napari.utils.notifications import notification_manager
+
+    said: list[str] = []
+    monkeypatch.setattr(notification_manager, "dispatch", lambda notification: said.append(notification.message))
+    return said

@@ -1,0 +1,385 @@
+"""The dock as a person uses it: real clicks, real strokes; and what changes under its hands."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QAbstractButton
+
+from napari_unet.gui import models, runs
+from napari_unet.gui.dock import UNetDock
+from napari_unet.jobs import Progress
+from napari_unet.learn.corrections import State
+
+
+def blobs(shape: tuple[int, ...] = (96, 96), dtype: object = np.uint8) -> np.ndarray:
+    """An image with a few bright disks."""
+    y, x = np.mgrid[: shape[-2], : shape[-1]] % 32 - 16
+    plane = np.where(np.hypot(y, x) < 9, 200, 20) + np.random.default_rng(0).integers(0, 20, shape[-2:])
+    return np.broadcast_to(plane, shape).astype(dtype)
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch):
+    """Segmenting goes on until it is let go."""
+    import threading
+
+    gate = threading.Event()
+    real = runs.segment_part
+
+    def held(*given):
+        yield Progress(0, 4, "tiles")
+        while not gate.is_set():
+            time.sleep(0.005)
+            yield Progress(1, 4, "tiles")
+        return (yield from real(*given))
+
+    monkeypatch.setattr(runs, "segment_part", held)
+    return gate
+
+
+def next_step(desk) -> int:
+    return desk.dock.next_step() + 1
+
+
+def test_the_dock_comes_from_the_manifest_and_knows_the_viewer_itself(make_napari_viewer, qtbot) -> None:
+    viewer = make_napari_viewer()
+    viewer.add_image(blobs())
+    _, dock = viewer.window.add_plugin_dock_widget("napari-unet-live", "U-Net")
+    assert isinstance(dock, UNetDock)
+    assert dock.session.viewer is viewer
+    assert dock.session.source.layer is viewer.layers[0]
+
+
+def test_opening_the_dock_is_quick_and_does_not_import_torch() -> None:
+    program = (
+        "import sys, time, napari, napari._qt.qt_main_window, magicgui.widgets, skimage.measure\n"
+        "began = time.process_time()\n"
+        "import napari_unet.gui.dock, napari_unet.gui.launch\n"
+        "print(time.process_time() - began)\n"
+        "assert not {'torch', 'pyqtgraph'} & set(sys.modules), 'imported too early'\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout.splitlines()[-1]) < 0.5
+
+
+def test_without_an_image(desk) -> None:
+    at = desk(show=False)
+    assert "No image" in at.dock.image.name.text()
+    assert next_step(at) == 1
+    assert not at.dock.segment.start.isEnabled()
+    assert not at.dock.finetune.start.isEnabled()
+    for action in at.dock._keys.values():
+        action()
+    assert not at.viewer.layers
+
+
+def test_every_button_has_a_tip(desk) -> None:
+    at = desk(show=False)
+    for each in at.dock.findChildren(QAbstractButton):
+        if each.objectName() not in ("fold", "qt_toolbar_ext_button") and each.text():
+            assert each.toolTip(), each.text()
+
+
+def test_segment_correct_confirm(desk) -> None:
+    at = desk(blobs(), scale=(0.5, 0.5), units=("um", "um"))
+    assert next_step(at) == 2
+    labels = at.segment()
+    assert labels.name == "cells_unet_labels"
+    assert labels.data.dtype == np.uint32
+    assert tuple(labels.scale) == (0.5, 0.5)
+    assert next_step(at) == 3
+    at.click(at.dock.correct.new)
+    assert str(labels.mode) == "paint"
+    number = labels.selected_label
+    at.paint((10, 10), (12, 16))
+    assert (labels.data == number).any()
+    assert next_step(at) == 4
+    assert "1 stroke" in at.dock.correct.count.text()
+    known = at.session.annotation.state() == State.PAINTED
+    np.testing.assert_array_equal(known, labels.data == number)
+    at.press(Qt.Key.Key_T)
+    assert at.dock.correct.count.text() == "1 tile confirmed, 1 stroke"
+    assert at.viewer.layers.selection.active is labels, "the outline does not take the brush away"
+    assert "cells_unet_confirmed" in at.viewer.layers
+    np.testing.assert_allclose(at.viewer.layers["cells_unet_confirmed"].scale, labels.scale)
+    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    assert "tile" not in at.dock.correct.count.text()
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not at.session.annotation.known()
+    assert not (labels.data == number).any()
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(at.session.annotation.state() == State.PAINTED, known)
+
+
+def test_a_second_run_keeps_what_was_corrected_and_can_be_undone(desk) -> None:
+    at = desk(blobs())
+    labels = at.segment()
+    labels.data_setitem(tuple(np.nonzero(np.ones((8, 8)))), 77)
+    kept = labels.data.copy()
+    at.dock.segment.settings.set("min_size", 100_000)  # this run finds nothing
+    at.press(Qt.Key.Key_S)
+    at.wait()
+    assert at.session.labels is labels
+    assert set(np.unique(labels.data)) <= {0, 77}
+    labels.undo()
+    np.testing.assert_array_equal(labels.data, kept)
+    assert at.session.annotation.strokes == 1
+
+
+def test_tools_put_a_mode_on_the_labels_and_follow_it(desk) -> None:
+    at = desk(blobs())
+    labels = at.segment()
+    for mode, tool in at.dock.correct.tools.items():
+        at.click(tool)
+        assert str(labels.mode) == mode
+        assert [t.isChecked() for t in at.dock.correct.tools.values()].count(True) == 1
+    at.click(tool)
+    assert str(labels.mode) == "pan_zoom"
+    labels.mode = "erase"
+    assert at.dock.correct.tools["erase"].isChecked()
+
+
+def test_an_object_is_accepted(desk) -> None:
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    labels = at.session.labels
+    labels.data[40:50, 40:50] = 6
+    labels.refresh()
+    at.click(at.dock.correct.accept)
+    assert "no such object" in at.dock.correct.count.text()
+    labels.selected_label = 6
+    at.click(at.dock.correct.accept)
+    state = at.session.annotation.state()
+    assert (state[40:50, 40:50] == State.ACCEPTED).all()
+    assert 100 < (state == State.ACCEPTED).sum() < 200, "a thin ring of background belongs to it"
+    at.viewer.cursor.position = (45, 45)
+    at.press(Qt.Key.Key_A)
+    assert "2 objects accepted" in at.dock.correct.count.text()
+
+
+def test_a_stack_slice_by_slice(desk) -> None:
+    at = desk(blobs((3, 64, 64)), axis_labels=("z", "y", "x"))
+    at.viewer.dims.set_current_step(0, 2)
+    part = at.dock.segment.part
+    part.setCurrentIndex(part.findData("slice"))
+    labels = at.segment()
+    assert labels.data.shape == (3, 64, 64)
+    assert not labels.data[:2].any()
+    at.press(Qt.Key.Key_T)
+    state = at.session.annotation.state()
+    assert not state[:2].any()
+    assert state[2].any()
+    part.setCurrentIndex(part.findData("whole"))
+    third = labels.data[2].copy()
+    at.segment()
+    np.testing.assert_array_equal(labels.data[2][state[2] > 0], third[state[2] > 0])
+
+
+def test_odd_images(desk) -> None:
+    at = desk(show=False)
+    one = blobs((40, 40))
+    broken = np.where(one > 100, np.nan, 1.0).astype(np.float32)
+    for name, image, settings in (
+        ("1x1", np.ones((1, 1), np.uint8), {}),
+        ("constant", np.full((40, 40), 7, np.uint16), {}),
+        ("bool", one > 100, {}),
+        ("nan", broken, {"contrast_limits": (0, 1)}),
+        ("rgb", np.stack([one] * 3, -1), {"rgb": True}),
+        ("channels", np.stack([one] * 2), {}),
+        ("movie", blobs((6, 24, 24)), {"axis_labels": ("t", "y", "x")}),
+        ("pyramid", [one, one[::2, ::2]], {"multiscale": True}),
+    ):
+        layer = at.viewer.add_image(image, name=name, **settings)
+        labels = at.segment()
+        assert at.session.source.layer is layer
+        assert labels.name == f"{name}_unet_labels"
+        assert labels.data.shape == at.session.source.shape
+
+
+def test_channels_are_chosen(desk) -> None:
+    at = desk(np.stack([np.zeros((40, 40), np.uint8), blobs((40, 40))]))
+    channel = at.dock.image.channel
+    assert channel.isVisibleTo(at.dock)
+    channel.setCurrentIndex(1)
+    channel.activated.emit(1)
+    at.segment()
+    assert at.session.channel == 1
+    assert "channel 1" in at.dock.segment.note.text().lower()
+    axes = at.dock.image.axes
+    axes.activated.emit(axes.findData("ZYX"))
+    assert at.session.source.shape == (2, 40, 40)
+    assert at.session.labels is None, "labels of another shape do not fit"
+
+
+def test_cancel(desk, slow) -> None:
+    at = desk(blobs())
+    at.click(at.dock.segment.start)
+    at.wait(lambda: at.dock.segment.running.isVisibleTo(at.dock))
+    assert not at.dock.finetune.start.isEnabled()
+    at.click(at.dock.segment.cancel)
+    at.wait()
+    assert len(at.viewer.layers) == 1
+    assert "nothing was changed" in at.dock.segment.note.text()
+    slow.set()
+    at.segment()
+    assert len(at.viewer.layers) == 2
+
+
+@pytest.mark.parametrize("what", ["image gone", "image replaced", "labels gone", "renamed", "all gone"])
+def test_layers_change_during_a_run(desk, slow, what: str) -> None:
+    at = desk(blobs(), show=False)
+    slow.set()
+    labels = at.segment()
+    slow.clear()
+    image = at.viewer.layers["cells"]
+    at.click(at.dock.segment.start)
+    at.wait(lambda: at.dock.segment.running.isVisibleTo(at.dock))
+    match what:
+        case "image gone":
+            at.viewer.layers.remove(image)
+        case "image replaced":
+            before = labels.data.copy()
+            image.data = blobs((96, 96)).T.copy()
+        case "labels gone":
+            at.viewer.layers.remove(labels)
+        case "renamed":
+            image.name, labels.name = "other", "mine"
+        case _:
+            at.viewer.layers.clear()
+    slow.set()
+    at.wait()
+    match what:
+        case "image gone":
+            assert list(at.viewer.layers) == [labels]
+        case "image replaced":
+            np.testing.assert_array_equal(labels.data, before)
+            assert "dropped" in at.dock.segment.note.text()
+        case "labels gone":
+            assert [layer.name for layer in at.viewer.layers] == ["cells", "cells_unet_labels"]
+        case "renamed":
+            assert [layer.name for layer in at.viewer.layers] == ["other", "mine"]
+            assert at.dock.image.name.text() == "other"
+        case _:
+            assert not at.viewer.layers
+            assert next_step(at) == 1
+
+
+def test_the_active_image_is_followed(desk) -> None:
+    at = desk(blobs(), show=False)
+    other = at.viewer.add_image(blobs((40, 40)), name="other")
+    assert at.dock.image.name.text() == "other"
+    at.segment()
+    assert at.viewer.layers.selection.active.name == "other_unet_labels"
+    assert at.session.source.layer is other, "while its labels are active the image stays"
+    at.viewer.layers.selection.active = at.viewer.layers["cells"]
+    assert at.session.labels is None
+    at.viewer.layers.selection.active = other
+    assert at.session.labels is at.viewer.layers["other_unet_labels"]
+
+
+def test_labels_of_the_user_may_be_corrected(desk) -> None:
+    at = desk(blobs(), show=False)
+    own = at.viewer.add_labels(np.ones((96, 96), np.uint8), name="own")
+    at.viewer.add_labels(np.ones((9, 9), np.uint8), name="does not fit")
+    which = at.dock.correct.which
+    assert [which.itemText(i) for i in range(which.count())] == ["own"]
+    which.setCurrentIndex(0)
+    which.activated.emit(0)
+    assert at.session.labels is own
+    own.paint((10, 10), 3)
+    assert at.session.annotation.strokes == 1
+
+
+def test_the_diameter_is_estimated_from_corrections(desk) -> None:
+    at = desk(blobs(), show=False)
+    at.click(at.dock.correct.empty)
+    labels = at.session.labels
+    labels.brush_size = 12
+    for number, place in enumerate([(16, 16), (16, 48), (48, 16), (48, 48)], start=1):
+        labels.paint(place, number)
+    at.click(at.dock.image.estimate)
+    at.wait()
+    assert at.session.diameter == pytest.approx(12, abs=1.5)
+
+
+def test_a_broken_model_file_is_said(desk, told: list[str], tmp_path) -> None:
+    at = desk(blobs(), show=False)
+    before = at.session.model
+    broken = tmp_path / "broken.unet"
+    broken.write_bytes(b"nothing")
+    for path in (broken, tmp_path / "missing.unet"):
+        at.dock.image.open_file(path)
+        at.wait()
+    assert len(told) == 2
+    assert "broken.unet" in told[0]
+    assert at.session.model is before
+
+
+def test_what_nobody_foresaw_is_told_and_the_dock_lives_on(desk, told: list[str], monkeypatch) -> None:
+    at = desk(blobs(), show=False)
+    real = runs.segment_part
+
+    def broken(*_):
+        yield Progress(0, 1)
+        raise RuntimeError("the sky fell")
+
+    monkeypatch.setattr(runs, "segment_part", broken)
+    at.click(at.dock.segment.start)
+    at.wait()
+    assert "the sky fell" in told[0]
+    monkeypatch.setattr(runs, "segment_part", real)
+    assert at.segment() is not None
+
+
+def test_the_viewer_is_closed_during_a_run(desk, slow, qtbot) -> None:
+    at = desk(blobs())
+    at.click(at.dock.segment.start)
+    at.wait(lambda: at.dock.segment.running.isVisibleTo(at.dock))
+    session = at.session
+    with qtbot.waitSignal(at.dock.destroyed, timeout=20_000):
+        at.viewer.close()
+    assert session.closed
+
+
+def test_the_dock_is_closed_and_opened_again(desk, qtbot) -> None:
+    at = desk(blobs())
+    labels = at.segment()
+    labels.paint((10, 10), 50)
+    at.press(Qt.Key.Key_T)
+    at.viewer.window.remove_dock_widget(at.dock)
+    assert at.session.closed
+    assert not at.viewer.keymap
+    labels.paint((20, 20), 50)
+    again = UNetDock(at.viewer)
+    at.viewer.window.add_dock_widget(again)
+    assert again.session.labels is labels
+    assert again.correct.count.text() == "1 tile confirmed, 1 stroke"
+    labels.paint((60, 60), 51)
+    assert again.session.annotation.strokes == 2
+    at.dock.deleteLater()
+
+
+def test_both_themes_and_a_narrow_window(desk) -> None:
+    at = desk(blobs())
+    at.segment()
+    for theme in ("light", "dark"):
+        at.viewer.theme = theme
+        at.qtbot.wait(20)
+    inside = at.dock.findChild(type(at.dock.image)).parentWidget()
+    assert inside.minimumSizeHint().width() <= 320, "nothing is cut off at 320 px"
+
+
+def test_models_that_were_kept_are_offered(desk) -> None:
+    from napari_unet.model import Model
+
+    models.keep(Model.new(width=8, depth=1, name="mine"))
+    at = desk(show=False)
+    names = [at.dock.image.model.itemText(i) for i in range(at.dock.image.model.count())]
+    assert names == ["tiny", "mine", models.UNTRAINED]

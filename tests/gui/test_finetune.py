@@ -1,0 +1,261 @@
+"""The model learns from corrections while the user looks on; keep, discard, pause, stop, and a clean end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+from napari_unet.gui import finetune_section, models, runs, worker
+from napari_unet.gui.finetune_section import is_better, verdict
+from napari_unet.jobs import Progress
+from napari_unet.learn.metrics import score_instances, summarise
+from napari_unet.learn.train import TrainResult
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """Disks and their labels, large enough for held-out cells."""
+    y, x = np.mgrid[:256, :256] % 32 - 16
+    inside = np.hypot(y, x) < 9
+    numbers = (np.mgrid[:256, :256] // 32 * np.array([8, 1])[:, None, None]).sum(0) + 1
+    return np.where(inside, 200, 20).astype(np.uint8), np.where(inside, numbers, 0).astype(np.uint32)
+
+
+def scores(share: float):
+    """Scores of a set in which this share of ten objects was found."""
+    truth = np.repeat(np.arange(1, 11, dtype=np.uint32), 20)
+    found = np.where(truth <= round(10 * share), truth, 0)
+    return summarise([score_instances(truth, found)])
+
+
+@pytest.fixture
+def corrected(desk):
+    """A dock with an image of which everything is confirmed."""
+    image, labels = scene()
+    at = desk(image)
+    at.click(at.dock.correct.empty)
+    at.session.labels.data[:] = labels
+    at.session.labels.refresh()
+    at.press(Qt.Key.Key_T)
+    at.dock.finetune.settings.set("steps", 2)
+    at.dock.finetune.settings.set("batch", 1)
+    return at
+
+
+@pytest.fixture
+def staged(monkeypatch: pytest.MonkeyPatch):
+    """Learning that takes as many steps as it is let go, and ends with the scores that it is given."""
+
+    class Staged:
+        gate = threading.Event()
+        before, after = scores(0.5), scores(0.8)
+        corrections = None
+
+    def learn(entry, corrections, settings, stop):
+        Staged.corrections = corrections
+        model = entry.get()
+        step = 0
+        while not Staged.gate.is_set() and not stop():
+            time.sleep(0.01)
+            step += 1
+            yield Progress(min(step, 99), 100, "steps", {"loss": 1 / step})
+        yield Progress(100, 100, "steps", {"loss": 0.1, "score": 0.8})
+        ended = "Stopped at step 5 of 100." if stop() else ""
+        return TrainResult(replace(model, name="learned"), Staged.before, Staged.after, step, ended)
+
+    monkeypatch.setattr(runs, "learn", learn)
+    return Staged
+
+
+def begin(at) -> None:
+    at.click(at.dock.finetune.start)
+    at.wait(lambda: at.dock.finetune.curve is not None and at.dock.finetune.curve.points("loss") > 0)
+
+
+def test_it_really_learns_and_is_kept(corrected, own_folder) -> None:
+    at = corrected
+    parent = at.session.model
+    before = parent.get().version
+    at.click(at.dock.finetune.start)
+    at.wait()
+    result = at.session.result
+    assert result.steps == 2
+    assert parent.get().version == before
+    assert at.dock.finetune.curve.points("loss") == 2
+    assert "held-out objects" in at.dock.finetune.verdict.text()
+    assert at.dock.next_step() == 3
+    at.click(at.dock.finetune.keep)
+    assert at.session.model.name == "tiny · 1"
+    at.wait()
+    assert at.session.model.path == own_folder / "tiny · 1.unet"
+    assert at.session.model.path.is_file()
+    assert at.dock.next_step() == 1
+    labels = at.session.labels.data.copy()
+    at.click(at.dock.finetune.again)
+    at.wait()
+    np.testing.assert_array_equal(at.session.labels.data, labels, err_msg="all of it was confirmed")
+    assert not at.dock.finetune.again.isVisibleTo(at.dock)
+
+
+def test_pause_paint_and_stop(corrected, staged) -> None:
+    at, section = corrected, corrected.dock.finetune
+    begin(at)
+    assert not at.dock.segment.start.isEnabled()
+    at.click(section.pause)
+    at.qtbot.wait(100)
+    points = section.curve.points("loss")
+    at.click(at.dock.correct.new)
+    at.paint((20, 20), (60, 60))
+    assert at.session.annotation.strokes == 1
+    assert section.curve.points("loss") == points, "it waits"
+    assert staged.corrections[0].labels.max() == 64, "it learns from what was there when it began"
+    at.click(section.pause)
+    at.wait(lambda: section.curve.points("loss") > points)
+    at.click(section.stop)
+    at.wait()
+    assert at.session.result is not None
+    assert "Stopped at step 5" in section.note.text()
+
+
+def test_stop_ends_a_pause(corrected, staged) -> None:
+    begin(corrected)
+    corrected.click(corrected.dock.finetune.pause)
+    corrected.click(corrected.dock.finetune.stop)
+    corrected.wait()
+    assert corrected.session.result is not None
+
+
+def test_worse_is_discarded(corrected, staged) -> None:
+    at, section = corrected, corrected.dock.finetune
+    staged.before, staged.after = scores(0.8), scores(0.5)
+    staged.gate.set()
+    parent = at.session.model
+    at.click(section.start)
+    at.wait()
+    assert "worse" in section.verdict.text()
+    assert section.discard.property("primary")
+    assert not section.keep.property("primary")
+    at.click(section.discard)
+    assert at.session.model is parent
+    assert at.session.result is None
+    assert section.start.isEnabled()
+    staged.gate.clear()
+
+
+def test_a_folder_that_cannot_be_written(corrected, staged, told, own_folder) -> None:
+    at = corrected
+    own_folder.parent.mkdir(exist_ok=True)
+    own_folder.write_text("a file, where the folder should be")
+    staged.gate.set()
+    at.click(at.dock.finetune.start)
+    at.wait()
+    at.click(at.dock.finetune.keep)
+    at.wait()
+    assert "could not be written" in told[0]
+    assert at.session.model.name == "tiny · 1", "it can be used all the same"
+    staged.gate.clear()
+
+
+def test_save_as(corrected, tmp_path) -> None:
+    corrected.dock.finetune.save_as(tmp_path / "mine")
+    corrected.wait()
+    assert (tmp_path / "mine.unet").is_file()
+
+
+def test_what_cannot_be_learned_from_is_said(desk, told) -> None:
+    """Corrections of an image that became another one do not fit."""
+    at = desk(scene()[0], show=False)
+    assert not at.dock.finetune.start.isEnabled()
+    at.click(at.dock.correct.empty)
+    at.session.labels.paint((5, 5), 1)
+    at.dock.finetune.settings.set("batch", 1)
+    at.dock.finetune.settings.set("steps", 1)
+    at.session.labels.paint((5, 5), 0)
+    at.viewer.layers["cells"].data = scene()[0][:100]
+    assert not at.dock.finetune.start.isEnabled() or at.session.annotated()
+    at.dock.finetune.learn()
+    at.wait()
+    assert at.session.result is None
+    assert told
+
+
+def test_an_untrained_model_is_taught(corrected) -> None:
+    at = corrected
+    at.session.set_model(next(e for e in at.session.models if e.name == models.UNTRAINED))
+    at.click(at.dock.finetune.start)
+    at.wait()
+    at.click(at.dock.finetune.keep)
+    assert at.session.model.name == "own · 1"
+    at.wait()
+
+
+def test_everything_goes_away_while_it_learns(corrected, staged) -> None:
+    at = corrected
+    begin(at)
+    at.viewer.layers.clear()
+    staged.gate.set()
+    at.wait()
+    assert at.session.result is not None
+    at.click(at.dock.finetune.keep)
+    at.wait()
+    staged.gate.clear()
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_viewer_is_closed_while_it_learns(corrected, staged, qtbot, paused: bool) -> None:
+    begin(corrected)
+    if paused:
+        corrected.click(corrected.dock.finetune.pause)
+    with qtbot.waitSignal(corrected.dock.destroyed, timeout=20_000):
+        corrected.viewer.close()
+    assert not [t for t in threading.enumerate() if t.name.startswith("napari-unet")]
+
+
+def test_the_loop_stays_free_while_it_learns(corrected, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The longest gap between two turns of the main loop; generous, for machines under load."""
+    from qtpy.QtCore import QTimer
+
+    from napari_unet import jobs
+
+    monkeypatch.setattr(worker, "lower_priority", jobs.lower_priority)
+    at, gaps, last = corrected, [], [time.perf_counter()]
+
+    def turn() -> None:
+        now = time.perf_counter()
+        gaps.append(now - last[0])
+        last[0] = now
+
+    at.dock.finetune.settings.set("steps", 20)
+    timer = QTimer()
+    timer.timeout.connect(turn)
+    at.click(at.dock.finetune.start)
+    at.wait(lambda: at.dock.finetune.curve.points("loss") > 1)
+    timer.start(5)
+    gaps.clear()
+    at.wait()
+    timer.stop()
+    assert np.percentile(gaps, 90) < 0.2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words", "better"),
+    [
+        (scores(0.5), scores(0.8), "before .50, after .80 on 10 held-out objects", True),
+        (scores(0.5), scores(0.5), "before .50, after .50", True),
+        (scores(0.8), scores(0.5), "worse", False),
+        (scores(1.0), scores(0.9), "correct where it is wrong", False),
+        (None, None, "Too little", True),
+    ],
+)
+def test_verdict(before, after, words: str, better: bool) -> None:
+    assert words in verdict(before, after)
+    assert is_better(before, after) is better
+
+
+def test_few_objects_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(finetune_section, "FEW", 11)
+    assert "chance" in verdict(scores(0.5), scores(0.8))

@@ -1,0 +1,47 @@
+"""The list of models: shipped, the user's own, and one that knows nothing."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_unet.errors import ModelFileError
+from napari_unet.gui import models
+from napari_unet.model import Model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_what_is_kept_is_known_the_next_time(own_folder: Path) -> None:
+    assert [entry.name for entry in models.known_models()] == [models.UNTRAINED]
+    path = models.keep(Model.new(width=8, depth=1, name="nuclei · 1"))
+    assert path.parent == own_folder
+    first, _ = models.known_models()
+    assert (first.name, first.path, first.model) == ("nuclei · 1", path, None)
+    assert first.get().name == "nuclei · 1"
+
+
+def test_a_name_that_is_no_file_name() -> None:
+    assert models.keep(Model.new(width=8, depth=1, name="a/b: c?")).is_file()
+
+
+def test_a_file_that_is_gone_is_said() -> None:
+    path = models.keep(Model.new(width=8, depth=1, name="x"))
+    path.unlink()
+    with pytest.raises(ModelFileError, match="no model"):
+        models.ModelEntry("x", path).get()
+
+
+@pytest.mark.parametrize(
+    ("name", "taken", "expected"),
+    [
+        ("nuclei", set(), "nuclei · 1"),
+        ("nuclei", {"nuclei · 1"}, "nuclei · 2"),
+        ("nuclei · 1", {"nuclei · 1"}, "nuclei · 2"),
+        ("a · b", set(), "a · b · 1"),
+    ],
+)
+def test_names_count_on(name: str, taken: set[str], expected: str) -> None:
+    assert models.next_name(name, taken) == expected

@@ -1,0 +1,219 @@
+"""What a hand painted is known, and no longer known when it was undone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_unet.gui.strokes import Annotation, Mark
+from napari_unet.gui.writing import TileWriter, write_region
+from napari_unet.learn.corrections import State
+
+ALL = (slice(0, 64), slice(0, 64))
+
+
+@pytest.fixture
+def layer() -> Labels:
+    data = np.zeros((64, 64), np.uint32)
+    data[10:20, 10:20] = 1
+    made = Labels(data)
+    made.brush_size = 6
+    return made
+
+
+def painted(annotation: Annotation) -> np.ndarray:
+    return annotation.state() == State.PAINTED
+
+
+def stroke(layer: Labels, number: int, *points: tuple[int, int]) -> None:
+    """As napari's brush does it: many stamps, one event."""
+    with layer.block_history():
+        for point in points:
+            layer.paint(point, number)
+
+
+def test_a_stroke_is_known_where_it_changed_something(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    before = layer.data.copy()
+    stroke(layer, 5, (40, 40), (42, 42))
+    np.testing.assert_array_equal(painted(annotation), before != layer.data)
+    assert annotation.strokes == 1
+
+
+def test_undo_and_redo_are_followed(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40), (42, 42))
+    first = painted(annotation)
+    stroke(layer, 6, (41, 41))
+    layer.fill((15, 15), 9)
+    everything = painted(annotation)
+    for _ in range(2):
+        layer.undo()
+    np.testing.assert_array_equal(painted(annotation), first)
+    assert annotation.strokes == 1
+    layer.undo()
+    assert not painted(annotation).any()
+    assert not annotation.known()
+    for _ in range(3):
+        layer.redo()
+    np.testing.assert_array_equal(painted(annotation), everything)
+    assert annotation.strokes == 3
+    layer.undo()
+    layer.undo()
+    np.testing.assert_array_equal(painted(annotation), first)
+
+
+def test_a_new_stroke_after_undo(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    layer.undo()
+    stroke(layer, 6, (50, 50))
+    layer.redo()  # nothing to do again
+    assert annotation.strokes == 1
+    assert painted(annotation)[50, 50]
+    assert not painted(annotation)[40, 40]
+
+
+def test_strokes_older_than_the_history_stay_known(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    for i in range(layer._history_limit + 20):
+        layer.paint((i % 60, (i * 7) % 60), i + 2)
+    known = painted(annotation)
+    for _ in range(layer._history_limit + 5):
+        layer.undo()
+    left = painted(annotation)
+    assert left.any()
+    assert not (left & ~known).any()
+    assert annotation.strokes == 20
+
+
+def test_data_setitem_and_polygons_count(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    layer.data_setitem((np.array([1, 2]), np.array([3, 4])), 8)
+    assert painted(annotation).sum() == 2
+    layer.paint_polygon([[30, 30], [30, 40], [40, 35]], 4)
+    np.testing.assert_array_equal(painted(annotation)[30:41, 30:41], layer.data[30:41, 30:41] == 4)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_any_order_of_painting_and_undoing(layer: Labels, seed: int) -> None:
+    """What is painted is what differs from the start, if each stroke has a number of its own."""
+    random = np.random.default_rng(seed)
+    annotation = Annotation(layer)
+    start = layer.data.copy()
+    for number in range(2, 60):
+        match random.choice(["paint", "undo", "redo"], p=[0.5, 0.3, 0.2]):
+            case "paint":
+                stroke(layer, number, *random.integers(0, 64, (3, 2)))
+            case "undo":
+                layer.undo()
+            case _:
+                layer.redo()
+        np.testing.assert_array_equal(painted(annotation), layer.data != start)
+
+
+def test_a_run_is_no_stroke_and_never_writes_over_one(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    by_hand = layer.data.copy()
+    known = painted(annotation)
+    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    np.testing.assert_array_equal(layer.data, np.where(known, by_hand, 3))
+    assert annotation.strokes == 1
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, by_hand)
+    np.testing.assert_array_equal(painted(annotation), known)
+    layer.redo()
+    assert (layer.data[~known] == 3).all()
+    layer.undo()
+    layer.undo()
+    assert not annotation.known()
+
+
+def test_a_run_that_changes_nothing_leaves_no_step(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    write_region(annotation, ALL, layer.data.copy())
+    assert not layer._undo_history
+
+
+def test_a_large_layer_is_written_tile_by_tile(layer: Labels, qtbot) -> None:
+    layer = Labels(np.zeros((600, 700), np.uint32))
+    annotation = Annotation(layer)
+    layer.paint((300, 300), 5)
+    known, by_hand = annotation.state() > 0, layer.data.copy()
+    values = np.arange(500 * 600, dtype=np.uint32).reshape(500, 600) + 10
+    writer = TileWriter(annotation, (slice(50, 550), slice(60, 660)), values)
+    with qtbot.waitSignal(writer.finished, timeout=20_000):
+        writer.start()
+        layer._begin_stroke()
+        qtbot.wait(30)
+        assert layer.data.max() == 5, "it waits while the hand paints"
+        layer._commit_stroke()
+    expected = by_hand.copy()
+    expected[50:550, 60:660] = values
+    np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
+    assert annotation.strokes == 1
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
+
+
+def test_other_data_keep_what_agrees(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    stroke(layer, 6, (10, 50))
+    annotation.mark(Mark(State.CONFIRMED, (slice(0, 8), slice(0, 8))))
+    annotation.mark(Mark(State.CONFIRMED, (slice(36, 44), slice(36, 44))))
+    other = layer.data.copy()
+    other[30:50, 30:50] = 0
+    layer.data = other
+    assert not painted(annotation)[40, 40]
+    assert painted(annotation)[10, 50]
+    assert annotation.tiles == 1
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, other)
+
+
+def test_data_of_another_shape_start_anew(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    layer.data = np.zeros((10, 12), np.uint32)
+    assert annotation.state().shape == (10, 12)
+    assert not annotation.known()
+
+
+def test_marks(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    tile = (slice(0, 32), slice(0, 32))
+    annotation.mark(Mark(State.CONFIRMED, tile))
+    mask = np.zeros((12, 12), bool)
+    mask[2:10, 2:10] = True
+    annotation.mark(Mark(State.ACCEPTED, (slice(28, 40), slice(28, 40)), mask))
+    stroke(layer, 5, (5, 5))
+    state = annotation.state()
+    assert (state[:4, 20:30] == State.CONFIRMED).all()
+    assert (state[30:38, 30:38] == State.ACCEPTED).all()
+    assert state[5, 5] == State.PAINTED
+    assert state[39, 39] == State.UNKNOWN
+    region = (slice(20, 50), slice(1, 45))
+    np.testing.assert_array_equal(annotation.state(region), state[region])
+    np.testing.assert_array_equal(annotation.protected(region), state[region] > 0)
+    assert (annotation.tiles, annotation.objects) == (1, 1)
+    annotation.take_back()
+    annotation.take_back()
+    annotation.take_back()
+    assert not (annotation.state() == State.CONFIRMED).any()
+
+
+def test_closed_and_watched_again(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    annotation.close()
+    stroke(layer, 6, (10, 50))
+    assert annotation.strokes == 1
+    annotation.watch()
+    stroke(layer, 7, (50, 10))
+    layer.undo()
+    layer.undo()
+    assert painted(annotation)[40, 40]
+    assert annotation.strokes == 1

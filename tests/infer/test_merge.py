@@ -1,0 +1,132 @@
+"""New labels stand beside what a hand made, and a region replaces only itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_unet.errors import ImageError
+from napari_unet.infer.merge import merge_labels
+
+ALL = (slice(0, 40), slice(0, 40))
+
+
+def disk(shape: tuple[int, int], centre: tuple[int, int], radius: float) -> np.ndarray:
+    y, x = np.ogrid[: shape[0], : shape[1]]
+    return (y - centre[0]) ** 2 + (x - centre[1]) ** 2 <= radius**2
+
+
+def image(*objects: tuple[tuple[int, int], float, int]) -> np.ndarray:
+    labels = np.zeros((40, 40), np.uint32)
+    for centre, radius, number in objects:
+        labels[disk(labels.shape, centre, radius)] = number
+    return labels
+
+
+NOTHING = np.zeros((40, 40), bool)
+
+
+def test_without_corrections_a_run_replaces_everything() -> None:
+    old, found = image(((10, 10), 6, 7)), image(((30, 30), 6, 1))
+    np.testing.assert_array_equal(merge_labels(old, found, ALL, NOTHING), found)
+
+
+def test_what_is_given_is_not_changed() -> None:
+    old, found = image(((10, 10), 6, 7)), image(((11, 11), 6, 1))
+    before = old.copy(), found.copy()
+    merge_labels(old, found, ALL, disk((40, 40), (10, 10), 3))
+    np.testing.assert_array_equal(old, before[0])
+    np.testing.assert_array_equal(found, before[1])
+
+
+def test_an_object_made_by_hand_gets_no_rim() -> None:
+    old, found = image(((20, 20), 8, 7)), image(((20, 20), 10, 1))
+    result = merge_labels(old, found, ALL, old > 0)
+    np.testing.assert_array_equal(result, old)
+
+
+def test_a_found_object_goes_on_as_the_corrected_one() -> None:
+    """A stroke of number 7 within an object: the whole object is 7."""
+    old, found = image(((20, 20), 8, 7)), image(((20, 20), 8, 1), ((5, 5), 3, 2))
+    protected = disk((40, 40), (20, 14), 2)
+    result = merge_labels(old, found, ALL, protected)
+    assert set(np.unique(result[found == 1])) == {7}
+    assert result[5, 5] not in (0, 7)
+
+
+def test_background_that_was_rubbed_stays_background() -> None:
+    old, found = image(((20, 20), 8, 7)), image(((20, 20), 8, 1))
+    old[:, 19:22] = 0
+    protected = NOTHING.copy()
+    protected[:, 19:22] = True
+    result = merge_labels(old, found, ALL, protected)
+    assert not result[:, 19:22].any()
+    left, right = result[20, 15], result[20, 25]
+    assert left
+    assert right
+    assert left != right, "a cut by the eraser makes two objects"
+
+
+def test_an_object_across_the_edge_of_a_confirmed_tile_stays_whole() -> None:
+    old, found = image(((20, 20), 8, 7)), image(((20, 20), 8, 1))
+    protected = NOTHING.copy()
+    protected[:, :20] = True
+    np.testing.assert_array_equal(merge_labels(old, found, ALL, protected), old)
+
+
+def test_a_thin_object_is_not_taken_for_a_rim() -> None:
+    old, found = image(), image()
+    old[18:20, 5:35], found[18:20, 5:35] = 7, 1
+    protected = NOTHING.copy()
+    protected[:, :20] = True
+    np.testing.assert_array_equal(merge_labels(old, found, ALL, protected), old)
+
+
+def test_numbers_stay_unique() -> None:
+    old = image(((8, 8), 5, 3), ((30, 8), 5, 9))
+    found = image(((8, 30), 5, 3), ((30, 30), 5, 9), ((20, 20), 4, 10))
+    result = merge_labels(old, found, ALL, old > 0)
+    assert len(np.unique(result)) == 6
+    np.testing.assert_array_equal(result[old > 0], old[old > 0])
+
+
+def test_a_region_joins_what_its_edge_cuts() -> None:
+    old = image(((20, 20), 8, 7), ((5, 35), 3, 12))
+    region = (slice(0, 40), slice(0, 20))
+    found = (image(((20, 20), 8, 1), ((35, 5), 4, 2)))[region]
+    result = merge_labels(old, found, region, np.zeros((40, 20), bool))
+    assert set(np.unique(result[found == 1])) == {7}
+    assert result[35, 5] not in (0, 7, 12), "a new object has a number that is used nowhere, outside included"
+
+
+def test_a_region_in_a_stack() -> None:
+    old = np.stack([image(((20, 20), 8, 7)), image(((20, 20), 8, 8))])
+    region = (slice(1, 2), slice(0, 40), slice(0, 40))
+    found = image(((10, 10), 6, 1))[None]
+    result = merge_labels(old, found, region, np.zeros((1, 40, 40), bool))
+    assert result.shape == (1, 40, 40)
+    assert result.max() == 8, "the largest number outside the region is 7"
+
+
+@pytest.mark.parametrize("protected", [NOTHING, disk((40, 40), (3, 3), 1)])
+def test_numbers_that_do_not_fit_are_refused(protected: np.ndarray) -> None:
+    old = np.zeros((40, 40), np.uint8)
+    found = np.zeros((40, 40), np.uint32)
+    found[20:30, 20:30] = 300
+    with pytest.raises(ImageError, match=r"uint8.*convert it to uint32"):
+        merge_labels(old, found, ALL, protected)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_corrected_pixels_never_change(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    shape = (40, 40)
+    places = random.uniform(2, 38, (12, 3)) * [1, 1, 0.2]
+    blobs = [((int(y), int(x)), float(r), i + 1) for i, (y, x, r) in enumerate(places)]
+    old, found = image(*blobs[:6]), image(*((c, r, n - 6) for c, r, n in blobs[6:]))
+    protected = random.random(shape) < random.choice([0.01, 0.3, 0.9])
+    (y0, y1), (x0, x1) = (np.sort(random.choice(41, 2, replace=False)) for _ in range(2))
+    region = (slice(int(y0), int(y1)), slice(int(x0), int(x1)))
+    result = merge_labels(old, found[region], region, protected[region])
+    np.testing.assert_array_equal(result[protected[region]], old[region][protected[region]])
+    assert not result[(found[region] == 0) & ~protected[region]].any()

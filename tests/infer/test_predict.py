@@ -1,0 +1,143 @@
+"""Maps do not depend on how an image is cut into tiles, and memory that runs out is met with smaller tiles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_unet import DeviceError, Model
+from napari_unet.infer import predict
+from napari_unet.infer.predict import longest_side, predict_tiles
+from napari_unet.jobs import Progress, run
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SHAPES = {1: (501,), 2: (83, 70), 3: (21, 34, 30)}
+TILES = {1: 100, 2: 45, 3: 28}
+
+
+def lived(ndim: int, depth: int) -> Model:
+    """Return a model whose norms have seen something and whose maps are not flat."""
+    model = Model.new(ndim=ndim, width=4, depth=depth)
+    random = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in model.network.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.uniform_(-0.5, 0.5, generator=random)
+                module.running_var.uniform_(0.5, 2, generator=random)
+        model.network.head.weight.normal_(generator=random)
+    return model
+
+
+def picture(ndim: int) -> np.ndarray:
+    return np.random.default_rng(0).random((1, *SHAPES[ndim]), np.float32)
+
+
+@pytest.mark.parametrize(("ndim", "depth"), [(1, 2), (2, 0), (2, 1), (2, 2), (3, 1)])
+def test_tiles_give_the_maps_of_the_whole(ndim: int, depth: int) -> None:
+    model, image = lived(ndim, depth), picture(ndim)
+    whole = run(predict_tiles(model, image, "cpu", tile=10_000, precise=True))
+    steps: list[Progress] = []
+    tiled = run(predict_tiles(model, image, "cpu", tile=TILES[ndim], precise=True), steps.append)
+    assert whole.shape == (4, *SHAPES[ndim])
+    assert whole.dtype == np.float32
+    assert np.ptp(whole[0]) > 0.1, "flat maps would prove nothing"
+    assert np.abs(tiled - whole).max() < 1e-5
+    assert steps[-1].total > 2 * ndim
+    assert [step.done for step in steps] == list(range(steps[-1].total + 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "pixels", "side"),
+    [
+        ((50,), 100, 50),
+        ((500,), 100, 100),
+        ((500, 500), 100, 10),
+        ((4, 500), 100, 25),
+        ((4, 7), 100, 7),
+        ((9, 512, 512), 512 * 9 * 512, 512),
+        ((64, 600, 700), 160**3, 252),
+        ((500, 600, 700), 160**3, 160),
+    ],
+)
+def test_a_tile_uses_what_short_axes_leave(shape: tuple[int, ...], pixels: int, side: int) -> None:
+    assert longest_side(shape, pixels) == side
+    assert np.prod(np.minimum(shape, side)) <= pixels
+
+
+def test_the_fast_precision_is_close_to_the_exact_one() -> None:
+    model, image = lived(2, 2), picture(2)
+    exact = run(predict_tiles(model, image, "cpu", precise=True))
+    assert np.abs(run(predict_tiles(model, image, "cpu")) - exact).max() < 0.05
+
+
+def test_what_is_given_stays_as_it_was() -> None:
+    model, image = Model.new(width=4, depth=1), picture(2)
+    image.flags.writeable = False
+    before, version = image.copy(), model.version
+    run(predict_tiles(model, image, "cpu"))
+    assert (image == before).all()
+    assert model.version == version
+    assert all(weight.requires_grad for weight in model.network.parameters())
+
+
+def test_a_job_that_is_closed_can_be_run_again() -> None:
+    model, image = lived(2, 1), picture(2)
+    job = predict_tiles(model, image, "cpu", tile=45, precise=True)
+    next(job)
+    next(job)
+    job.close()
+    again = run(predict_tiles(model, image, "cpu", tile=45, precise=True))
+    assert np.abs(again - run(predict_tiles(model, image, "cpu", precise=True))).max() < 1e-5
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
+    RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
+    RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GB)"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_tiles_become_smaller_until_memory_suffices(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, image = lived(2, 0), picture(2)
+    whole = run(predict_tiles(model, image, "cpu", precise=True))
+    tried, real = [], predict._run
+
+    def poor(network: Any, image: Any, side: int, *rest: Any) -> Iterator[Progress]:
+        tried.append(side)
+        if side > 40:
+            raise error
+        return (yield from real(network, image, side, *rest))
+
+    monkeypatch.setattr(predict, "_run", poor)
+    assert np.abs(run(predict_tiles(model, image, "cpu", precise=True)) - whole).max() < 1e-5
+    assert tried == [83, 41, 20]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+def test_memory_for_no_tile_at_all_is_told(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poor(*_: Any) -> Iterator[Progress]:
+        yield Progress(0, 1)
+        raise error
+
+    monkeypatch.setattr(predict, "_run", poor)
+    with pytest.raises(DeviceError, match="memory of cpu is too small"):
+        run(predict_tiles(lived(2, 1), picture(2), "cpu"))
+
+
+def test_another_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> Iterator[Progress]:
+        yield Progress(0, 1)
+        raise RuntimeError("expected 4D input")
+
+    monkeypatch.setattr(predict, "_run", broken)
+    with pytest.raises(RuntimeError, match="expected 4D"):
+        run(predict_tiles(lived(2, 1), picture(2), "cpu"))

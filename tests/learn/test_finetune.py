@@ -1,0 +1,104 @@
+"""From corrections to a better model: scored on what it did not learn from, and the old one stays."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet import DataError, Model
+from napari_unet.jobs import Progress, run
+from napari_unet.learn import corrections as cells
+from napari_unet.learn.corrections import Corrections, State
+from napari_unet.learn.evaluate import BOUNDARIES, FOREGROUNDS, SEEDS
+from napari_unet.learn.finetune import fine_tune
+from napari_unet.learn.settings import TrainSettings
+
+SETTINGS = TrainSettings(
+    steps=60, batch=2, crop=32, learning_rate=2e-2, ema=0.9, freeze_norms=False, checks=2, device="cpu"
+)
+
+
+@pytest.fixture(autouse=True)
+def small_cells(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "CELL", 32)
+    monkeypatch.setattr(cells, "CONTEXT", 16)
+
+
+def scene() -> tuple[np.ndarray, np.ndarray]:
+    """Return an image of disks in a grid and their labels."""
+    y, x = np.indices((96, 96))
+    disk = ((y % 16 - 8) ** 2 + (x % 16 - 8) ** 2) <= 25
+    labels = np.where(disk, y // 16 * 6 + x // 16 + 1, 0).astype(np.uint32)
+    image = disk * 500 + np.random.default_rng(0).integers(0, 60, disk.shape)
+    return image.astype(np.uint16), labels
+
+
+IMAGE, LABELS = scene()
+
+
+def confirmed(where: tuple[slice, ...] = np.s_[:, :], **more: str) -> Corrections:
+    state = np.zeros(LABELS.shape, np.uint8)
+    state[where] = State.CONFIRMED
+    return Corrections(IMAGE, LABELS, state, **{"name": "disks", **more})  # type: ignore[arg-type]
+
+
+def test_corrections_make_a_better_model() -> None:
+    model = Model.new(width=4, depth=1)
+    version, steps = model.version, []
+    result = run(fine_tune(model, [confirmed()], SETTINGS), steps.append)
+    assert result.before is not None
+    assert result.after is not None
+    assert result.after.ap50 > max(0.9, result.before.ap50)
+    assert result.after.objects is not None
+    assert result.before.objects is not None
+    assert result.after.objects.n_truth == result.before.objects.n_truth > 4
+    assert model.version == version != result.model.version
+    decode = result.model.decode
+    assert decode.foreground in FOREGROUNDS
+    assert decode.seed in SEEDS
+    assert decode.boundary in BOUNDARIES
+    assert result.model.provenance.parent == version
+    assert {step.message for step in steps} >= {"steps", "choosing thresholds"}
+    again = run(fine_tune(result.model, [confirmed()], replace(SETTINGS, steps=1)))
+    assert again.model.provenance.data == result.model.provenance.data == ("corrections of disks",)
+
+
+def test_few_corrections_are_learned_from_without_scores() -> None:
+    result = run(fine_tune(Model.new(width=4, depth=1), [confirmed(np.s_[:20, :20])], replace(SETTINGS, steps=2)))
+    assert result.before is None
+    assert result.after is None
+    assert result.steps == 2
+
+
+def test_strokes_alone_leave_the_thresholds() -> None:
+    state = np.zeros(LABELS.shape, np.uint8)
+    state[40:43, 34:90] = State.PAINTED
+    model = Model.new(width=4, depth=1)
+    result = run(fine_tune(model, [Corrections(IMAGE, LABELS, state)], replace(SETTINGS, steps=2)))
+    assert result.model.decode == model.decode
+    assert result.model.provenance.data == ("corrections of an image",)
+
+
+def test_stop_ends_early() -> None:
+    asked = iter([False, False, True])
+    steps: list[Progress] = []
+    job = fine_tune(Model.new(width=4, depth=1), [confirmed()], SETTINGS, stop=lambda: next(asked))
+    result = run(job, steps.append)
+    assert result.steps == 2
+    assert result.ended == "Stopped at step 2 of 60."
+    assert result.after is not None
+
+
+def test_a_model_of_classes() -> None:
+    model = Model.new(width=4, depth=1, task="classes")
+    labels = (LABELS > 0).astype(np.uint8)
+    given = replace(confirmed(), labels=labels)
+    result = run(fine_tune(model, [given], SETTINGS))
+    assert result.before is not None
+    assert result.after is not None
+    assert result.after.dice > max(0.9, result.before.dice)
+    assert result.model.decode == model.decode
+    with pytest.raises(DataError, match="disks has class 36, but the classes are 0 to 1"):
+        run(fine_tune(model, [confirmed()], SETTINGS))

@@ -1,0 +1,231 @@
+"""A recipe says all that is needed to train a model again, and what is wrong with it is told before it runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_unet import DataError, Model, ModelFileError, UnetError
+from napari_unet.jobs import run
+from napari_unet.learn.recipe import Recipe, Source, load_tiles, read_recipe, train_recipe
+from napari_unet.learn.settings import SCRATCH, TrainSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+MODEL = Model.new(width=1, depth=0)
+GOOD = 'name = "mine"\n[[data]]\nfolder = "cells"\n'
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text, "utf-8")
+    return path
+
+
+# The text
+
+
+def test_the_recipe_of_the_shipped_model_can_be_read() -> None:
+    recipe = read_recipe(str(files("napari_unet") / "recipes" / "nuclei.toml"))
+    assert recipe.name == "nuclei"
+    assert recipe.task == "instances"
+    assert sum(source.share for source in recipe.data) == pytest.approx(1)
+    assert all(source.name for source in recipe.data)
+    model = Model.new(task=recipe.task, classes=recipe.classes, channels=recipe.channels, **recipe.network)
+    assert model.classes == ("background", "nucleus")
+    assert json.loads(json.dumps(asdict(recipe)))["train"]["steps"] == recipe.train.steps
+
+
+def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:
+    recipe = read_recipe(write(tmp_path / "r.toml", GOOD))
+    assert recipe == Recipe("mine", (Source("cells"),))
+    assert recipe.train == SCRATCH
+    text = GOOD + "[train]\nsteps = 7\n[train.augmentation]\nscale = 2\n"
+    train = read_recipe(write(tmp_path / "r.toml", text)).train
+    assert (train.steps, train.augmentation.scale, train.batch) == (7, 2, SCRATCH.batch)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = ", "cannot be read"),
+        ("\0", "cannot be read"),
+        ("", "cannot be read .*name"),
+        (GOOD.replace("folder", "foldr"), "cannot be read .*foldr"),
+        ('colour = "red"\n' + GOOD, "cannot be read .*colour"),
+        ('data = "cells"\nname = "mine"', "cannot be read"),
+        ('train = 3\nname = "mine"', "cannot be read"),
+        (GOOD + "[train]\nstep = 7", "cannot be read .*step"),
+        (GOOD + "[train]\nsteps = 0", "steps is 0"),
+        (GOOD + "[train]\nsteps = 2.5", "steps is 2.5, expected a whole number"),
+        (GOOD + '[train]\nsteps = "many"', "cannot be read"),
+        (GOOD + "[train.augmentation]\nscale = 0.1", "augmentation scale is 0.1"),
+        (GOOD + "[train.augmentation]\nturns = 1", "cannot be read .*turns"),
+        (GOOD + "share = 0", "share of 'cells' is 0"),
+        (GOOD + "share = nan", "share of 'cells' is nan"),
+        (GOOD + "[network]\nwidht = 16", "no setting 'widht': choose among ndim, depth, width"),
+        ("held_out = 0.7\n" + GOOD, "share to hold out is 0.7"),
+    ],
+)
+def test_a_recipe_that_is_wrong_is_told(text: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        read_recipe(write(tmp_path / "r.toml", text))
+    assert str(caught.value).endswith(".")
+
+
+def test_a_recipe_that_is_not_there_or_no_text_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'no.toml' cannot be read"):
+        read_recipe(tmp_path / "no.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(DataError, match=r"'binary.toml' cannot be read"):
+        read_recipe(tmp_path / "binary.toml")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"task": "semantic"}, {"channels": "cmyk"}, {"network": {"width": 0}}, {"start": "nowhere"}]
+)
+def test_a_model_that_cannot_be_is_told_before_any_image_is_read(wrong: dict[str, Any], tmp_path: Path) -> None:
+    recipe = replace(Recipe("mine", (Source("nowhere"),)), **wrong)
+    with pytest.raises(ModelFileError):
+        run(train_recipe(recipe, tmp_path))
+
+
+# The data
+
+
+def fill(root: Path, count: int, *, shape: tuple[int, ...] = (24, 24), names: str = "{}") -> Path:
+    """Make a folder of images and masks; the images' brightness is their number."""
+    for part in ("images", "masks"):
+        (root / part).mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    for i in range(count):
+        mask = np.zeros(shape, np.uint8)
+        mask[..., 5:15, 6:16] = 1
+        image = (mask * 150 + random.integers(0, 50, shape)).astype(np.uint8)
+        tifffile.imwrite(root / "images" / f"{names.format(i)}.tif", image)
+        tifffile.imwrite(root / "masks" / f"{names.format(i)}.tif", mask)
+    return root
+
+
+def loaded(root: Path, *sources: Source, held_out: float = 0.3, model: Model = MODEL) -> Any:
+    return run(load_tiles(model, sources, held_out, root))
+
+
+def test_a_group_is_never_parted(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 24, names="field{}")
+    rows = [f"field{i},{i // 4}" for i in range(24)]
+    write(tmp_path / "index.csv", "\n".join(["name,group", *rows]))
+    tiles, held_out = loaded(tmp_path, Source("a", index="index.csv"))
+    learned, scored = ({int(tile.name[5:]) // 4 for tile in part} for part in (tiles, held_out))
+    assert not learned & scored
+    assert (len(learned), len(scored)) == (4, 2)
+    assert len(tiles) + len(held_out) == 24
+    again = loaded(tmp_path, Source("a", index="index.csv"))
+    assert [tile.name for tile in again[1]] == [tile.name for tile in held_out]
+
+
+def test_a_group_in_two_sources_of_one_folder_is_never_parted(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 12, names="n{}")
+    rows = [f"n{i},{i // 2},{'even' if i % 2 == 0 else 'odd'}" for i in range(12)]
+    write(tmp_path / "index.csv", "\n".join(["name,group,kind", *rows]))
+    kinds = [Source("a", index="index.csv", where={"kind": [kind]}) for kind in ("even", "odd")]
+    tiles, held_out = loaded(tmp_path, *kinds)
+    assert not {int(t.name[1:]) // 2 for t in tiles} & {int(t.name[1:]) // 2 for t in held_out}
+    assert len(tiles) + len(held_out) == 12
+
+
+@pytest.mark.parametrize(
+    ("count", "share", "expected"), [(1, 0.5, 0), (2, 0.1, 0), (2, 0.5, 1), (3, 0.1, 1), (10, 0.2, 2), (10, 0, 0)]
+)
+def test_how_many_are_held_out(count: int, share: float, expected: int, tmp_path: Path) -> None:
+    tiles, held_out = loaded(fill(tmp_path / "a", count).parent, Source("a"), held_out=share)
+    assert (len(tiles), len(held_out)) == (count - expected, expected)
+
+
+def test_shares_are_of_sources_and_a_large_group_counts_less_for_each_image(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 5)
+    fill(tmp_path / "b", 2)
+    write(tmp_path / "index.csv", "name,group\n0,x\n1,x\n2,x\n3,x\n4,y\n")
+    tiles, _ = loaded(tmp_path, Source("a", share=3, index="index.csv"), Source("b", share=1), held_out=0)
+    shares = [tile.share for tile in tiles]
+    assert sum(shares[:5]) == pytest.approx(3)
+    assert sum(shares[5:]) == pytest.approx(1)
+    assert shares[4] == pytest.approx(2 * shares[0])  # a group of four has the weight of two
+
+
+def test_the_folder_of_the_data_comes_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path / "a", 1)
+    monkeypatch.setenv("NAPARI_UNET_DATA", str(tmp_path))
+    assert len(run(load_tiles(MODEL, (Source("a"),), 0))[0]) == 1
+
+
+def test_grey_images_are_kept_once(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 1)
+    model = Model.new(width=1, depth=0, channels="rgb")
+    assert loaded(tmp_path, Source("a"), model=model)[0][0].image.shape == (1, 24, 24)
+
+
+def test_what_is_wrong_with_the_data_is_told(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 2)
+    broken = write(tmp_path / "broken.csv", "title\n0\n")
+    write(tmp_path / "index.csv", "name,group,kind\n0,x,dim\n1,y,dim\n")
+    cases = {
+        "no folder 'images'": Source("nowhere"),
+        "no.csv.* cannot be read": Source("a", index="no.csv"),
+        "broken.csv.* cannot be read .*name": Source("a", index=broken.name),
+        r"No image of 'a' has kind \['bright'\]": Source("a", index="index.csv", where={"kind": ["bright"]}),
+    }
+    for said, source in cases.items():
+        with pytest.raises(DataError, match=said):
+            loaded(tmp_path, source)
+    with pytest.raises(DataError, match="no training images"):
+        loaded(tmp_path)
+
+
+def test_masks_that_do_not_fit_are_told_by_name(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 1)
+    classes = Model.new(width=1, depth=0, task="classes")
+    wrong = {
+        r"'0.tif' is \(24, 25\) pixels and its image \(24, 24\)": (np.zeros((24, 25), np.uint8), MODEL),
+        "'0.tif' has class 9": (np.full((24, 24), 9, np.uint8), classes),
+    }
+    for said, (mask, model) in wrong.items():
+        tifffile.imwrite(tmp_path / "a" / "masks" / "0.tif", mask)
+        with pytest.raises(DataError, match=said):
+            loaded(tmp_path, Source("a"), model=model)
+    fill(tmp_path / "stack", 1, shape=(5, 24, 24))
+    with pytest.raises(UnetError, match="3 axes and the model 2: cut it into slices"):
+        loaded(tmp_path, Source("stack"))
+
+
+def test_a_recipe_is_trained_and_says_so(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 4)
+    settings = TrainSettings(steps=30, batch=2, crop=24, learning_rate=2e-2, ema=0.9, freeze_norms=False, checks=2)
+    recipe = Recipe(
+        "squares",
+        (Source("a", name="Squares (me, 2024)", notice="Squares are free."),),
+        network={"width": 4, "depth": 1},
+        held_out=0.25,
+        train=settings,
+    )
+    result = run(train_recipe(recipe, tmp_path))
+    assert result.before is not None
+    assert result.after is not None
+    assert result.after.dice > max(0.8, result.before.dice)
+    model = Model.load(result.model.save(tmp_path / "squares.unet"))
+    assert model.name == "squares"
+    assert model.diameter == pytest.approx(11.3, abs=0.1)
+    assert model.provenance.data == ("Squares (me, 2024)",)
+    assert model.provenance.notices == ("Squares are free.",)
+    assert model.provenance.recipe["train"]["steps"] == 30
+    assert model.provenance.parent is None
+    further = replace(recipe, start=str(tmp_path / "squares.unet"), name="more", train=replace(settings, steps=1))
+    grown = run(train_recipe(further, tmp_path)).model
+    assert grown.name == "more"
+    assert grown.provenance.parent == model.version

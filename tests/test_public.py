@@ -1,0 +1,185 @@
+"""The five lines of the public face: any image in, labels out; no torch before it is needed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+import napari_unet
+from napari_unet import DataError, Model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+RANDOM = np.random.default_rng(0)
+
+
+def test_the_public_names_are_there_and_come_without_torch() -> None:
+    assert all(hasattr(napari_unet, name) for name in napari_unet.__all__)
+    program = "import sys, napari_unet; napari_unet.shipped(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_five_lines(tmp_path: Path) -> None:
+    y, x = np.indices((48, 48))
+    masks = [((y - c) ** 2 + (x - 24) ** 2 < 80).astype(np.uint16) for c in (14, 30)]
+    images = [(mask * 200 + RANDOM.integers(0, 20, mask.shape)).astype(np.uint8) for mask in masks]
+
+    model = Model.new(width=4, depth=1)
+    labels = model.segment(images[0])
+    better = model.fit(images, masks, steps=60, crop=32, batch=2)
+    scores = better.evaluate(images, masks)
+    loaded = Model.load(better.save(tmp_path / "mine.unet"))
+
+    assert labels.shape == (48, 48)
+    assert scores.dice > 0.9
+    assert scores.dice > model.evaluate(images, masks).dice
+    assert loaded.version == better.version != model.version
+    assert (loaded.segment(images[1]) == better.segment(images[1])).all()
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Model:
+    return Model.new(width=2, depth=2)
+
+
+# The zoo
+
+
+def labelled(model: Model, image: Any, shape: tuple[int, ...], **how: Any) -> np.ndarray:
+    labels = model.segment(image, **how)
+    assert isinstance(labels, np.ndarray)
+    assert labels.shape == shape
+    assert labels.dtype == np.uint32
+    return labels
+
+
+@pytest.mark.parametrize(
+    "shape", [(1, 1), (1, 40), (40, 1), (2, 3), (17, 31), (64, 64), (3, 100), (1, 1500), (1300, 5)]
+)
+def test_any_size(shape: tuple[int, int], tiny: Model) -> None:
+    labelled(tiny, RANDOM.random(shape), shape, axes="YX")
+
+
+DTYPES = [
+    "?",
+    "i1",
+    "u1",
+    "i2",
+    "u2",
+    "i4",
+    "u4",
+    "i8",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    ">i2",
+    ">u2",
+    ">i4",
+    ">u4",
+    ">i8",
+    ">u8",
+    ">f4",
+    ">f8",
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_any_dtype(dtype: str, thresholding: Callable[..., Model]) -> None:
+    disk = np.hypot(*np.mgrid[-12:12, -12:12]) < 8
+    image = disk.astype(dtype) if dtype == "?" else np.where(disk, 100, -20 if "i" in dtype else 3).astype(dtype)
+    assert (labelled(thresholding(), image, image.shape) == disk).all()
+
+
+@pytest.mark.parametrize("dtype", ["u8", "i8", "f4", "f8"])
+def test_the_ends_of_a_range(dtype: str, thresholding: Callable[..., Model]) -> None:
+    kind = np.dtype(dtype)
+    limits = np.finfo(kind) if kind.kind == "f" else np.iinfo(kind)
+    disk = np.hypot(*np.mgrid[-12:12, -12:12]) < 8
+    part = 4 if kind.kind == "f" else 1  # the whole range of float64 is longer than float64 can say
+    image = np.where(disk, np.array(limits.max // part, kind), np.array(limits.min // part, kind))
+    assert (labelled(thresholding(), image, image.shape) == disk).all()
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "out"),
+    [
+        ("YX", (20, 30), (20, 30)),
+        ("CYX", (2, 20, 30), (20, 30)),
+        ("YXC", (20, 30, 2), (20, 30)),
+        ("YXS", (20, 30, 3), (20, 30)),
+        ("YXS", (20, 30, 4), (20, 30)),
+        ("ZYX", (3, 20, 30), (3, 20, 30)),
+        ("TYX", (3, 20, 30), (3, 20, 30)),
+        ("TCYX", (3, 2, 20, 30), (3, 20, 30)),
+        ("TZCYX", (2, 3, 2, 20, 30), (2, 3, 20, 30)),
+        ("TCZYX", (1, 1, 1, 20, 30), (1, 1, 20, 30)),
+        ("zyx", (3, 20, 30), (3, 20, 30)),
+        (None, (20, 30), (20, 30)),
+        (None, (20, 30, 3), (20, 30)),
+        (None, (2, 20, 30), (20, 30)),
+        (None, (7, 20, 30), (7, 20, 30)),
+    ],
+)
+def test_any_axes(axes: str | None, shape: tuple[int, ...], out: tuple[int, ...], tiny: Model) -> None:
+    labelled(tiny, RANDOM.integers(0, 255, shape, np.uint8), out, axes=axes)
+
+
+@pytest.mark.parametrize("value", [0, 7, np.nan, np.inf, -np.inf])
+def test_nothing_to_see(value: float, tiny: Model) -> None:
+    labelled(tiny, np.full((20, 30), value), (20, 30))
+
+
+def test_an_image_is_not_changed_and_may_be_read_only(tiny: Model) -> None:
+    image = RANDOM.random((20, 30)).astype(np.float32)
+    image[0, 0] = np.nan
+    before = image.copy()
+    image.flags.writeable = False
+    labelled(tiny, image, (20, 30))
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize("turn", [np.s_[::2, ::3], np.s_[::-1, ::-1], np.s_[5:, :20]])
+def test_views_of_all_kinds(turn: Any, thresholding: Callable[..., Model]) -> None:
+    image = RANDOM.random((60, 80))
+    expected = labelled(thresholding(), image[turn].copy(), image[turn].shape)
+    assert (labelled(thresholding(), image[turn], image[turn].shape) == expected).all()
+    assert (thresholding().segment(np.asfortranarray(image[turn])) == expected).all()
+
+
+def test_lists_dask_and_zarr(thresholding: Callable[..., Model], tmp_path: Path) -> None:
+    model = thresholding()
+    stack = RANDOM.integers(0, 255, (3, 40, 50), np.uint8)
+    expected = labelled(model, stack, stack.shape, axes="ZYX")
+    assert (model.segment(stack.tolist(), axes="ZYX") == expected).all()
+
+    zarr = pytest.importorskip("zarr")
+    stored = zarr.create_array(tmp_path / "stack.zarr", shape=stack.shape, chunks=(1, 16, 16), dtype="u1")
+    stored[:] = stack
+    assert (labelled(model, stored, stack.shape, axes="ZYX") == expected).all()
+
+    dask = pytest.importorskip("dask.array")
+    assert (labelled(model, dask.from_array(stack, chunks=(1, 16, 50)), stack.shape, axes="ZYX") == expected).all()
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    ("masks", "said"),
+    [
+        ([], "1 images and 0 masks"),
+        ([np.zeros((20, 30), int)] * 2, "1 images and 2 masks"),
+        ([np.zeros((20, 31), int)], r"\(20, 31\) pixels and its image \(20, 30\)"),
+        ([np.zeros((20, 30))], "of type float64"),
+        ([np.full((20, 30), -1)], "-1"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused(call: str, masks: list[np.ndarray], said: str, tiny: Model) -> None:
+    with pytest.raises(DataError, match=said):
+        getattr(tiny, call)([RANDOM.random((20, 30))], masks)
