@@ -213,7 +213,7 @@ def _display() -> Iterator[Finding]:
         said = "Qt did not answer"
     if said:
         mend = "On Debian and Ubuntu: sudo apt-get install libegl1 libgl1 libxcb-cursor0 libxkbcommon-x11-0"
-        yield Finding("display", f"{named}: {said}".lstrip(": "), "note", mend)
+        yield Finding("display", ": ".join(filter(None, (named, said))), "note", mend)
     else:
         yield Finding("display", f"{named} with OpenGL".strip())
 

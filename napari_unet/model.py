@@ -30,6 +30,9 @@ SCHEMA = 1
 SHIPPED = Path(__file__).parent / "models"
 SUFFIX = ".unet"
 
+# In stacks a halo costs its third power: 112 pixels of depth 4 would be thousands of times the work, 24 of depth 2 is some.
+DEPTH = {1: 4, 2: 4, 3: 2}
+
 _KEY = "napari_unet"
 _TASKS = ("instances", "classes")
 _IN_CHANNELS = {"grey": 1, "rgb": 3}
@@ -170,7 +173,7 @@ class Model:
         classes: Sequence[str] = ("background", "object"),
         task: Literal["instances", "classes"] = "instances",
         width: int = 16,
-        depth: int = 4,
+        depth: int | None = None,
         max_width: int = 256,
         seed: int = 0,
         name: str = "untrained",
@@ -188,7 +191,7 @@ class Model:
         task : {"instances", "classes"}
             What the labels mean.
         width, depth, max_width : int
-            See :class:`~napari_unet.nets.config.UNetConfig`.
+            See :class:`~napari_unet.nets.config.UNetConfig`; depth is 4, in stacks 2.
         seed : int
             The same seed gives the same weights.
         name : str
@@ -211,7 +214,7 @@ class Model:
             in_channels=_IN_CHANNELS[channels],
             classes=len(classes),
             instance_maps=task == "instances",
-            depth=depth,
+            depth=DEPTH.get(ndim, 4) if depth is None else depth,
             width=width,
             max_width=max_width,
         )

@@ -88,14 +88,14 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
         What the job returned.
     """
     with tqdm(file=sys.stderr, leave=False, disable=None) as bar:
-        told = ("", -1)
+        told = -1
 
         def report(progress: Progress) -> None:
             nonlocal told
             values = {key: f"{value:.3f}" for key, value in progress.values.items()}
-            here = (progress.message.partition(" ")[0], 20 * progress.done // max(progress.total, 1))
-            if bar.disable and not silent and (here != told or "score" in values):
-                told = here
+            twentieth = 20 * progress.done // max(progress.total, 1)
+            if bar.disable and not silent and (twentieth != told or "score" in values):
+                told = twentieth
                 figures = " ".join(f"{key} {value}" for key, value in values.items())
                 typer.echo(f"{progress.message} {progress.done}/{progress.total} {figures}".rstrip(), err=True)
             bar.total, bar.n = progress.total, progress.done

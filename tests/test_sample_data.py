@@ -95,11 +95,7 @@ def test_tracks() -> None:
         after = np.mean([ndimage.center_of_mass(labels[birth] == d + 1) for d in daughters], axis=0)
         assert np.linalg.norm(after - before) < 8
     for track in range(founders):
-        seen = [
-            ndimage.center_of_mass(f == track + 1)
-            for f, p in zip(labels, present[:, track], strict=True)
-            if p
-        ]
+        seen = [ndimage.center_of_mass(f == track + 1) for f, p in zip(labels, present[:, track], strict=True) if p]
         assert np.linalg.norm(np.diff(seen, axis=0), axis=1).max() < 8
 
 

@@ -77,9 +77,7 @@ def check_pixels(array: Pixels, name: str = "The image") -> None:
             "convert it, for example to its magnitude or to uint16."
         )
     if not math.prod(array.shape):
-        raise ImageError(
-            f"{name} has shape {tuple(array.shape)}, so no pixels: check how it was made or cropped."
-        )
+        raise ImageError(f"{name} has shape {tuple(array.shape)}, so no pixels: check how it was made or cropped.")
 
 
 def check_axes(axes: str, shape: Sequence[int], name: str = "The image") -> str:
@@ -232,9 +230,7 @@ def _choose(channel: int | None, count: int, names: Sequence[str]) -> tuple[int,
     """Return the number of the channel to take, and the note about it."""
     if channel is not None and not 0 <= channel < count:
         known = f"0-{count - 1}" if count > 1 else "0"
-        raise ImageError(
-            f"Channel {channel} asked for, but the image has {count} ({known}): choose one of these."
-        )
+        raise ImageError(f"Channel {channel} asked for, but the image has {count} ({known}): choose one of these.")
     number = channel or 0
     name = f" ({names[number]})" if number < len(names) and names[number] else ""
     if count == 1:
@@ -244,9 +240,7 @@ def _choose(channel: int | None, count: int, names: Sequence[str]) -> tuple[int,
     return number, f"channel {number}{name} of {count}"
 
 
-def percentiles(
-    array: Any, low_high: tuple[float, float] = (1.0, 99.8), sample: int = SAMPLE
-) -> tuple[float, float]:
+def percentiles(array: Any, low_high: tuple[float, float] = (1.0, 99.8), sample: int = SAMPLE) -> tuple[float, float]:
     """Return two percentiles of the finite pixels of a whole image.
 
     Parameters
@@ -271,9 +265,7 @@ def percentiles(
     """
     low, high = low_high
     if not 0 <= low < high <= 100:
-        raise ImageError(
-            f"Percentiles {low:g} and {high:g} given, but they have to rise from 0 to 100: choose others."
-        )
+        raise ImageError(f"Percentiles {low:g} and {high:g} given, but they have to rise from 0 to 100: choose others.")
     pixels = as_pixels(array)
     if pixels.dtype.kind == "b":
         return 0.0, 1.0
@@ -384,9 +376,7 @@ def resize(array: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float
     if array.shape[1:] == tuple(shape):
         return array
     factors = [new / old for new, old in zip(shape, array.shape[1:], strict=True)]
-    sigma = [
-        max(0.0, (1 / by - 1) / 2) for by in factors
-    ]  # as scikit-image: half a new pixel, less half an old
+    sigma = [max(0.0, (1 / by - 1) / 2) for by in factors]  # as scikit-image: half a new pixel, less half an old
     result = np.empty((array.shape[0], *shape), dtype=np.float32)
     for plane, out in zip(array, result, strict=True):
         smooth = ndimage.gaussian_filter(plane, sigma, mode="nearest") if any(sigma) else plane

@@ -257,7 +257,6 @@ def sampled(pixels: Pixels, limit: int) -> NDArray[Any]:
     steps = _steps(counts, limit // math.prod(sides))
     places = itertools.product(*(range(0, count, step) for count, step in zip(counts, steps, strict=True)))
     patches = (
-        tuple(slice(at * side, (at + 1) * side) for at, side in zip(place, sides, strict=True))
-        for place in places
+        tuple(slice(at * side, (at + 1) * side) for at, side in zip(place, sides, strict=True)) for place in places
     )
     return np.concatenate([np.asarray(pixels[patch]).ravel() for patch in patches])

@@ -146,8 +146,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     found = [
         entry
         for entry in where.iterdir()
-        if not entry.name.startswith(".")
-        and (_is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
+        if not entry.name.startswith(".") and (_is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
     ]
     if not found:
         raise ImageError(
@@ -158,11 +157,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
 
 def _counted(name: str) -> list[tuple[int, str]]:
     """Return a key that sorts numbers inside names by their value."""
-    return [
-        (int(part), "") if part.isdecimal() else (-1, part)
-        for part in re.split(r"(\d+)", name.lower())
-        if part
-    ]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name.lower()) if part]
 
 
 def _existing(path: str | os.PathLike[str]) -> Path:
@@ -173,9 +168,7 @@ def _existing(path: str | os.PathLike[str]) -> Path:
 
 
 def _is_zarr(path: Path) -> bool:
-    return path.is_dir() and (
-        path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_FILES)
-    )
+    return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_FILES))
 
 
 def _load(path: Path, labels: bool) -> _Found:
@@ -278,9 +271,7 @@ def _read_zarr(path: Path, labels: bool) -> _Found:
         choices = _ome(node["labels"]).get("labels", ())
         if len(choices) > 1:
             listed = ", ".join(choices)
-            raise ImageError(
-                f"{path} holds several labels ({listed}), expected one: give {path}/labels/{choices[0]}."
-            )
+            raise ImageError(f"{path} holds several labels ({listed}), expected one: give {path}/labels/{choices[0]}.")
         if choices:
             node = node[f"labels/{choices[0]}"]
             said = _ome(node)
@@ -288,14 +279,8 @@ def _read_zarr(path: Path, labels: bool) -> _Found:
         inside = [well["path"] + "/0" for well in said.get("plate", {}).get("wells", ())]
         inside += [image["path"] for image in said.get("well", {}).get("images", ())]
         inside += [str(name) for name in said.get("labels", ())] or sorted(node.keys())
-        mend = (
-            f"give one image inside it, such as {path}/{inside[0]}"
-            if inside
-            else "give the group of an image"
-        )
-        raise ImageError(
-            f"{path} is a zarr group without an image of its own, expected OME-Zarr multiscales: {mend}."
-        )
+        mend = f"give one image inside it, such as {path}/{inside[0]}" if inside else "give the group of an image"
+        raise ImageError(f"{path} is a zarr group without an image of its own, expected OME-Zarr multiscales: {mend}.")
     multiscale = said["multiscales"][0]
     level = multiscale["datasets"][0]
     array = node[level["path"]]
@@ -319,9 +304,7 @@ def _ome(group: Any) -> dict[str, Any]:
 
 def _axis_letters(names: Iterable[str | None], array: Pixels) -> str:
     """Return our letters for the axis names of a zarr array."""
-    axes = "".join(name.upper() if name and len(name) == 1 else "?" for name in names) or "?" * len(
-        array.shape
-    )
+    axes = "".join(name.upper() if name and len(name) == 1 else "?" for name in names) or "?" * len(array.shape)
     return complete_axes(axes, array.shape, array.dtype)
 
 
@@ -347,23 +330,17 @@ def _read_with_napari(path: Path, labels: bool) -> _Found:
         ) from error
     layers = [layer for layer in layers if layer[2] == ("labels" if labels else "image")] or layers
     if not layers or layers[0][0] is None or layers[0][2] not in ("image", "labels"):
-        raise ImageError(
-            f"{path} holds no image layer, expected one: open it in napari and save the image as TIFF."
-        )
+        raise ImageError(f"{path} holds no image layer, expected one: open it in napari and save the image as TIFF.")
     arrays = [layer[0][0] if isinstance(layer[0], list | tuple) else layer[0] for layer in layers]
     said: dict[str, Any] = dict(layers[0][1])
     data, channel_axis = as_pixels(arrays[0]), said.get("channel_axis")
     same = len({(tuple(array.shape), array.dtype) for array in arrays}) == 1
-    if (
-        len(arrays) > 1 and same and layers[0][2] == "image" and not said.get("rgb")
-    ):  # a layer for each channel
+    if len(arrays) > 1 and same and layers[0][2] == "image" and not said.get("rgb"):  # a layer for each channel
         data, channel_axis = np.stack([np.asarray(array) for array in arrays]), 0
     return data, *_napari_metadata(said, data, channel_axis), ()
 
 
-def _napari_metadata(
-    said: Mapping[str, Any], data: Pixels, channel_axis: int | None
-) -> tuple[str, dict[str, float]]:
+def _napari_metadata(said: Mapping[str, Any], data: Pixels, channel_axis: int | None) -> tuple[str, dict[str, float]]:
     """Return axes and µm per pixel from the keyword arguments that a reader gives for a layer."""
     shape = list(data.shape)
     if channel_axis is not None:
@@ -379,9 +356,7 @@ def _napari_metadata(
     units = said.get("units")
     units = [units] * len(stack) if units is None or isinstance(units, str) else [str(unit) for unit in units]
     pairs = zip(stack, said.get("scale") or (), units, strict=False)
-    scale = known(
-        {letter: size * (micrometres(unit) or 0) for letter, size, unit in pairs if letter in "ZYX"}
-    )
+    scale = known({letter: size * (micrometres(unit) or 0) for letter, size, unit in pairs if letter in "ZYX"})
     axes = stack + "S" * axes.endswith("S")
     return (axes if channel_axis is None else axes[:channel_axis] + "C" + axes[channel_axis:]), scale
 

@@ -97,9 +97,7 @@ def complete_axes(axes: str, shape: Sequence[int], dtype: np.dtype[Any]) -> str:
         return axes
     if len(shape) - ("S" in axes) <= len(AXES) - 1:
         guess = guess_axes(shape, dtype, rgb="S" in axes if set(axes) & set("YX") else None)
-        if all(
-            letter in (guessed, *(set(axes) - set(AXES))) for letter, guessed in zip(axes, guess, strict=True)
-        ):
+        if all(letter in (guessed, *(set(axes) - set(AXES))) for letter, guessed in zip(axes, guess, strict=True)):
             return guess
     free = iter([letter for letter in "ZTC" if letter not in axes])
     return "".join(letter if letter in AXES else next(free, "?") for letter in axes)

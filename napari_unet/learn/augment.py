@@ -114,7 +114,7 @@ def _light(image: Tensor, how: Augmentation, random: torch.Generator) -> Tensor:
     grey = image.mean(dim=1, keepdim=True)
     gains = torch.stack([each(-how.colour, how.colour).exp() for _ in range(image.shape[1])], dim=1).squeeze(2)
     image = grey + (image - grey) * gains
-    image = image.clamp(0, 4) ** each(-how.contrast, how.contrast).exp()
+    image = image.clamp(0, 10) ** each(-how.contrast, how.contrast).exp()
     image = image * each(-how.contrast, how.contrast).exp() + each(-0.1, 0.1)
     blurred = _blur(image, how.blur * float(torch.rand((), generator=random))) if how.blur > 0 else image
     image = torch.where(each(0, 1) < 0.3, blurred, image)

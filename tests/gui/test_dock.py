@@ -383,3 +383,42 @@ def test_models_that_were_kept_are_offered(desk) -> None:
     at = desk(show=False)
     names = [at.dock.image.model.itemText(i) for i in range(at.dock.image.model.count())]
     assert names == ["tiny", "mine", models.UNTRAINED]
+
+
+def test_nothing_leaks(desk, qtbot) -> None:
+    """A dock that is closed leaves no callbacks, keys, timers or widgets, and is collected."""
+    import gc
+    import weakref
+
+    from qtpy.QtCore import QTimer
+    from qtpy.QtWidgets import QApplication
+
+    at = desk(blobs(), show=False)
+    at.segment()
+    viewer = at.viewer
+    at.viewer.window.remove_dock_widget(at.dock)
+    at.dock.deleteLater()
+    qtbot.wait(50)
+    events = (viewer.layers.events, viewer.layers.selection.events, viewer.events, viewer.layers[0].events)
+
+    def callbacks() -> int:
+        emitters = [each for group in events for each in group.emitters.values()]
+        return sum(len(emitter.callbacks) for emitter in emitters if hasattr(emitter, "callbacks"))
+
+    def timers() -> int:
+        gc.collect()
+        return sum(timer.isActive() for timer in gc.get_objects() if type(timer) is QTimer)
+
+    before = callbacks(), len(viewer.keymap), timers(), len(QApplication.allWidgets())
+    for _ in range(2):
+        dock = UNetDock(viewer)
+        viewer.window.add_dock_widget(dock)
+        qtbot.wait(20)
+        gone = weakref.ref(dock)
+        viewer.window.remove_dock_widget(dock)
+        dock.deleteLater()
+        del dock
+        qtbot.wait(50)
+        gc.collect()
+        assert gone() is None
+    assert (callbacks(), len(viewer.keymap), timers(), len(QApplication.allWidgets())) == before

@@ -91,9 +91,7 @@ def test_tiff_colours(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "rgba.tif", rgb, photometric="rgb", extrasamples=["unassalpha"])
     planes = np.moveaxis(rgb[..., :3], -1, 0)
     tifffile.imwrite(tmp_path / "planes.tif", planes, photometric="rgb", planarconfig="separate")
-    tifffile.imwrite(
-        tmp_path / "jpeg.tif", rgb[..., :3], photometric="rgb", compression="jpeg", tile=(16, 16)
-    )
+    tifffile.imwrite(tmp_path / "jpeg.tif", rgb[..., :3], photometric="rgb", compression="jpeg", tile=(16, 16))
     for name in ("rgb", "rgba"):
         image = read_image(tmp_path / f"{name}.tif")
         assert image.axes == "YXS"
@@ -174,9 +172,7 @@ def test_imagej_tiff(tmp_path: Path) -> None:
         (96, "none", {"unit": "inch"}, None),
     ],
 )
-def test_resolution_tags(
-    tmp_path: Path, resolution: float, unit: str, metadata: Any, size: float | None
-) -> None:
+def test_resolution_tags(tmp_path: Path, resolution: float, unit: str, metadata: Any, size: float | None) -> None:
     resolutions = {"resolution": (resolution, resolution), "resolutionunit": unit}
     tifffile.imwrite(tmp_path / "a.tif", noise(40, 50), **resolutions, metadata=metadata)
     expected = {} if size is None else pytest.approx({"Y": size, "X": size}, rel=1e-4)
@@ -184,9 +180,7 @@ def test_resolution_tags(
 
 
 @pytest.mark.parametrize("compression", [None, "deflate"])
-def test_large_tiff_stays_in_its_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
-) -> None:
+def test_large_tiff_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None) -> None:
     monkeypatch.setattr(tiff, "LAZY_ABOVE", 1000)
     array = noise(3, 64, 80, 3, dtype="u1")
     options: dict[str, Any] = {"compression": compression, "photometric": "rgb", "byteorder": ">"}
@@ -307,9 +301,7 @@ def write_zarr(path: Path, array: np.ndarray, axes: str, version: str, **more: A
         )
         stored[...] = part
         scale = [factors.get(axis, 1.0) * (step if axis in "yx" else 1) for axis in axes]
-        datasets.append(
-            {"path": f"s{level}", "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        )
+        datasets.append({"path": f"s{level}", "coordinateTransformations": [{"type": "scale", "scale": scale}]})
     said: dict[str, Any] = {
         "multiscales": [
             {
@@ -617,9 +609,7 @@ def test_real_axes(name: str, axes: str) -> None:
 
 
 @real
-@pytest.mark.parametrize(
-    "folder", ["axons", "embryo_nuclei_3d", "neurons_3d", "nuclei/val", "ovule_3d", "phase_cells"]
-)
+@pytest.mark.parametrize("folder", ["axons", "embryo_nuclei_3d", "neurons_3d", "nuclei/val", "ovule_3d", "phase_cells"])
 def test_real_images_and_masks(folder: str) -> None:
     for path in list_images(DATA / folder / "images")[:8]:
         image = read_image(path)
