@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from report import DATA, arguments, report
 
 from napari_unet.infer.read import read_image, read_labels
+from napari_unet.infer.segment import SegmentSettings
 from napari_unet.jobs import run
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.evaluate import evaluate
 from napari_unet.learn.finetune import fine_tune
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.model import Model
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 TILE = 256
 SCORED = 10
@@ -35,7 +40,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=TrainSettings().steps)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--scored", type=int, default=SCORED)
+    parser.add_argument("--diameter", type=float, help="of the objects in pixels, as a user would give it")
     chosen = parser.parse_args()
+    how = SegmentSettings(diameter=chosen.diameter)
     model = Model.load(chosen.model)
     folder = DATA / chosen.data
     paths = sorted((folder / "images").glob("*.tif"))
@@ -48,9 +55,10 @@ def main() -> None:
         masks = [read_labels(folder / "masks" / path.name) for path in scored]
         began = time.perf_counter()
         settings = replace(TrainSettings(), steps=chosen.steps, seed=seed)
-        result = run(fine_tune(model, [confirmed(path, seed) for path in learned], settings))
+        result = run(fine_tune(model, [confirmed(path, seed, chosen.diameter) for path in learned], settings))
         seconds = time.perf_counter() - began
-        before, after = evaluate(model, images, masks), evaluate(result.model, images, masks)
+        before = evaluate(model, images, masks, settings=how)
+        after = evaluate(result.model, images, masks, settings=how)
         held_out = [scores.ap50 if scores else float("nan") for scores in (result.before, result.after)]
         rows.append(
             {
@@ -68,7 +76,7 @@ def main() -> None:
     report(rows, chosen.json)
 
 
-def confirmed(path, seed) -> Corrections:  # type: ignore[no-untyped-def]
+def confirmed(path: Path, seed: int, diameter: float | None) -> Corrections:
     """Confirm the tile of an image that has the most objects, of twenty tried at random."""
     image, labels = read_image(path), read_labels(path.parents[1] / "masks" / path.name)
     random = np.random.default_rng(seed)
@@ -77,7 +85,7 @@ def confirmed(path, seed) -> Corrections:  # type: ignore[no-untyped-def]
     best = max(windows, key=lambda window: len(np.unique(labels[window])))
     state = np.zeros(labels.shape, np.uint8)
     state[best] = State.CONFIRMED
-    return Corrections(image.data, labels, state, axes=image.axes, name=path.stem)
+    return Corrections(image.data, labels, state, axes=image.axes, diameter=diameter, name=path.stem)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def augment(
     last = torch.tensor(image.shape[2:], device=image.device) - 0.5
     inside = ((look >= -0.5) & (look <= last)).all(dim=-1)[:, None]
     image = _light(smooth[:, :-1], how, random)
-    target = torch.cat((exact[:, :2], smooth[:, -1:] * (exact[:, 1:2] > 0)), dim=1)
+    target = torch.cat((exact[:, :2], smooth[:, -1:].clamp(0, 1) * (exact[:, 1:2] > 0)), dim=1)
     return image, target, exact[:, 2:] * inside
 
 

@@ -143,3 +143,11 @@ def test_the_smallest_images(size: tuple[int, ...]) -> None:
     for seed in range(5):
         result = varied(parts, Augmentation(), seed, size)
         assert all(part.shape[2:] == size and part.isfinite().all() for part in result)
+
+
+def test_rounding_never_lifts_the_distance_above_one() -> None:
+    flat = torch.ones(4, 3, 145, 145)  # where reading between pixels gave 1.0000001
+    parts = flat[:, :1], flat, torch.ones(4, 2, 145, 145)
+    for seed in range(3):
+        _, target, _ = varied(parts, Augmentation(), seed, size=(145, 145))
+        assert 0 <= target[:, 2].min() <= target[:, 2].max() <= 1
