@@ -17,7 +17,6 @@ from napari_unet.errors import (
     DeviceError,
     ImageError,
     ModelFileError,
-    TrainingError,
     UnetError,
 )
 from napari_unet.model import DecodeSettings, Model, Provenance, shipped
@@ -30,7 +29,6 @@ __all__ = [
     "Model",
     "ModelFileError",
     "Provenance",
-    "TrainingError",
     "UnetError",
     "shipped",
 ]

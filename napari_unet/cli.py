@@ -35,7 +35,6 @@ from napari_unet.terminal import (
 if TYPE_CHECKING:
     from napari_unet.jobs import Progress
     from napari_unet.learn.metrics import Scores
-    from napari_unet.learn.recipe import Recipe
 
 app = typer.Typer(
     cls=Commands,
@@ -92,9 +91,12 @@ def view(
         )
     if image is not None and not image.expanduser().exists():
         raise ImageError(f"{image} does not exist, expected an image: check the path.")
-    from napari_unet.gui.launch import launch
+    try:
+        from napari_unet.gui.launch import launch
 
-    launch(None if image is None else image.expanduser())
+        launch(image and image.expanduser())
+    except ImportError as error:
+        raise UnetError(f"napari cannot open ({error}): pip install 'napari-unet-live[all]'.") from error
 
 
 @app.command(
@@ -133,6 +135,7 @@ def segment(
     settings = segment_settings(channel, diameter, device, set_)
     check_json(json_)
     loaded = Model.load(model)
+    output = output.expanduser()
     work = plan(sources, output, loaded.name, overwrite=overwrite)
     check_new_folder(output)
     records: list[dict[str, Any]] = []
@@ -196,7 +199,7 @@ def evaluate(
     loaded = Model.load(model)
     scored = run_job(score_files(loaded, pairs, settings))
     scores = summarise(scored)
-    kinds = modalities(folder)
+    kinds = modalities(folder.expanduser())
     groups = sorted({kinds[image.name] for image in scored if image.name in kinds})
     by_modality = {kind: summarise(i for i in scored if kinds.get(i.name) == kind) for kind in groups}
     to_stderr = json_ == "-"
@@ -221,14 +224,8 @@ def _one_line(scores: Scores) -> str:
     n = f"{len(scores.per_image):4d} image{'s' if len(scores.per_image) != 1 else ' '}"
     if not scores.ap:
         return f"{n}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}"
-    figures = {
-        "AP.50": scores.ap[0],
-        ".75": scores.ap[5],
-        ".90": scores.ap[8],
-        "mean AP.50": scores.mean_ap[0],
-    }
-    listed = "  ".join(f"{key} {value:.3f}" for key, value in figures.items())
-    return f"{n}  {listed}  PQ {scores.pq:.3f}  Dice {scores.dice:.3f}"
+    ap = f"AP.50 {scores.ap[0]:.3f}  .75 {scores.ap[5]:.3f}  .90 {scores.ap[8]:.3f}"
+    return f"{n}  {ap}  mean AP.50 {scores.mean_ap[0]:.3f}  PQ {scores.pq:.3f}  Dice {scores.dice:.3f}"
 
 
 @app.command(
@@ -273,16 +270,21 @@ def train(
     and give the scores. The best model so far is written at each check. Ctrl+C ends the training early and keeps
     what is best; a second one leaves at once.
     """
+    from napari_unet.exchange.files import folder_recipe
+    from napari_unet.infer.device import pick_device
+    from napari_unet.learn.evaluate import quality
     from napari_unet.learn.recipe import read_recipe, train_recipe
 
+    output, source = output.expanduser(), source.expanduser()
     check_file(output)
     check_json(json_)
     by_recipe = source.suffix == ".toml"
     if by_recipe and (task or start):
         raise DataError("--task and --from stand in the recipe itself: leave them out, or change the recipe.")
-    recipe = read_recipe(source) if by_recipe else _folder_recipe(source, output, task, start)
+    recipe = read_recipe(source) if by_recipe else folder_recipe(source, output.stem, task, start)
     own = {key: value for key, value in (("steps", steps), ("seed", seed)) if value is not None}
     settings = with_words(replace(recipe.train, device=device, **own), set_)  # type: ignore[arg-type]
+    pick_device(settings.device)
     recipe = replace(recipe, train=settings)
     interrupt = Interrupt()
 
@@ -301,46 +303,12 @@ def train(
         typer.echo(result.ended, err=to_stderr)
     if result.after is not None:
         typer.echo(f"On held-out images:\n{result.after.table()}", err=to_stderr)
+        if recipe.start and result.before is not None and quality(result.before) > quality(result.after):
+            typer.echo(f"{recipe.start} itself is better on these images: keep it, or add data.", err=to_stderr)
     typer.echo(f"Model {result.model.version} is in {output}.", err=to_stderr)
     scores = {key: each and each.to_dict() for key, each in (("before", result.before), ("after", result.after))}
     about = {"name": result.model.name, "version": result.model.version, "steps": result.steps}
     write_json(json_, {"model": about | {"file": str(output)}, "ended": result.ended, **scores})
-
-
-def _folder_recipe(folder: Path, output: Path, task: str | None, start: str | None) -> Recipe:
-    """Say in a recipe what a bare folder needs."""
-    import numpy as np
-
-    from napari_unet.infer.read import read_image, read_labels
-    from napari_unet.learn.evaluate import read_pairs
-    from napari_unet.learn.recipe import Recipe, Source
-    from napari_unet.learn.settings import SCRATCH, TrainSettings
-
-    if task not in (None, "instances", "classes"):
-        raise DataError(f"--task is {task!r}, expected instances or classes: choose one of them.")
-    pairs = read_pairs(folder)
-    name = folder.resolve().name
-    recipe = Recipe(output.stem, (Source(name, name=name),), held_out=0.1 if len(pairs) >= 3 else 0.0)
-    if start:
-        known = Model.load(start).task
-        if task not in (None, known):
-            raise DataError(f"--task is {task!r}, but the model {start!r} is one of {known}: leave --task out.")
-        return replace(recipe, start=start, train=TrainSettings(steps=500))
-    axes = read_image(pairs[0][0]).axes
-    classes = recipe.classes
-    if task == "classes":
-        count = max(2, 1 + max(int(np.max(read_labels(mask), initial=0)) for _, mask in pairs))
-        if count > 255:
-            raise DataError(f"The masks number {count - 1} classes, expected at most 254: are they instances?")
-        classes = ("background", *(f"class {i}" for i in range(1, count)))
-    return replace(
-        recipe,
-        task="classes" if task == "classes" else "instances",
-        classes=classes,
-        channels="rgb" if "S" in axes else "grey",
-        network={"ndim": 3} if "Z" in axes else {},
-        train=SCRATCH,
-    )
 
 
 @app.command(epilog="Example: napari-unet demo --output demo/")
@@ -361,6 +329,7 @@ def demo(
     """
     from napari_unet.demo import STEPS, demo_job, write_demo
 
+    output = output.expanduser()
     check_new_folder(output)
     check_json(json_)
     segment_settings(None, None, device, None)

@@ -22,9 +22,5 @@ class DataError(UnetError):
     """Training folders, masks or corrections that do not fit together."""
 
 
-class TrainingError(UnetError):
-    """Training that cannot go on: a loss that is not a number, memory that ran out."""
-
-
 class DeviceError(UnetError):
     """A device that is not there or has no memory left."""

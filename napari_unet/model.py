@@ -30,7 +30,7 @@ SCHEMA = 1
 SHIPPED = Path(__file__).parent / "models"
 SUFFIX = ".unet"
 
-# In stacks a halo costs its third power: 112 pixels of depth 4 would be thousands of times the work, 24 of depth 2 is some.
+# In stacks a halo costs its third power: the 112 pixels of depth 4 would be thousands of times the work.
 DEPTH = {1: 4, 2: 4, 3: 2}
 
 _KEY = "napari_unet"

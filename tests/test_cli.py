@@ -16,6 +16,7 @@ import zarr
 from typer.testing import CliRunner
 
 from napari_unet.cli import app
+from napari_unet.exchange.files import folder_recipe
 from napari_unet.exchange.labels import write_tiff
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.model import Model
@@ -339,14 +340,12 @@ def test_ctrl_c_before_the_first_step_ends_all(pairs: Path, tmp_path: Path, monk
 
 
 def test_folder_recipes(pairs: Path, tmp_path: Path) -> None:
-    from napari_unet.cli import _folder_recipe
-
-    recipe = _folder_recipe(pairs, Path("mine.unet"), "classes", None)
+    recipe = folder_recipe(pairs, "mine", "classes")
     assert (recipe.name, recipe.task, recipe.channels) == ("mine", "classes", "grey")
     assert recipe.classes == ("background", "class 1", "class 2", "class 3", "class 4")
     for path in (pairs / "images").iterdir():
         tifffile.imwrite(path, np.zeros((48, 52, 3), np.uint8), photometric="rgb")
-    assert _folder_recipe(pairs, Path("mine.unet"), None, None).channels == "rgb"
+    assert folder_recipe(pairs, "mine").channels == "rgb"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -18,13 +20,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_scores_are_of_what_is_not_learned_from() -> None:
+@pytest.fixture
+def tiny() -> Model:
+    """An untrained model that looks at the sample at a quarter of its size."""
+    return replace(Model.new(width=4, depth=1, name="tiny"), diameter=demo.DIAMETER / 4)
+
+
+def test_scores_are_of_what_is_not_learned_from(tiny: Model) -> None:
     sample = sample_data.load(demo.SAMPLE)
     learned = np.zeros(sample.labels.shape, bool)
     for window in demo.WINDOWS:
         learned[window] = True
     assert learned.mean() == 0.75
-    result = run(demo.demo_job(Model.new(width=4, depth=1, name="tiny"), steps=1))
+    result = run(demo.demo_job(tiny, steps=1))
     assert result.before.objects is not None
     # objects that lie mostly in what was learned from do not count
     mostly_outside = [i for i in np.unique(sample.labels)[1:] if not learned[sample.labels == i].mean() > 0.5]
@@ -36,9 +44,18 @@ def test_scores_are_of_what_is_not_learned_from() -> None:
     assert "corrections of sample cells" in result.model.provenance.data
 
 
-def test_the_command_writes_picture_and_model(tmp_path: Path) -> None:
-    tiny = Model.new(width=4, depth=1, name="tiny").save(tmp_path / "tiny.unet")
-    words = ["demo", "--model", str(tiny), "--steps", "1", "--output", str(tmp_path / "new"), "--json", "-"]
+def test_the_command_writes_picture_and_model(tmp_path: Path, tiny: Model) -> None:
+    words = [
+        "demo",
+        "--model",
+        str(tiny.save(tmp_path / "tiny.unet")),
+        "--steps",
+        "1",
+        "--output",
+        str(tmp_path / "new"),
+        "--json",
+        "-",
+    ]
     result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     said = json.loads(result.stdout)

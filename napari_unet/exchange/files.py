@@ -1,9 +1,10 @@
-"""Files in and out: images to labels, images and masks to scores."""
+"""Files in and out: images to labels, images and masks to scores and to what a training needs."""
 
 from __future__ import annotations
 
 import csv
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,16 @@ from napari_unet.infer.image import check_axes
 from napari_unet.infer.read import list_images, read_image, read_labels
 from napari_unet.infer.segment import segment_job
 from napari_unet.jobs import Job, Progress, run
-from napari_unet.learn.evaluate import evaluate_job
+from napari_unet.learn.evaluate import evaluate_job, read_pairs
+from napari_unet.learn.recipe import Recipe, Source
+from napari_unet.learn.settings import SCRATCH, TrainSettings
+from napari_unet.model import Model
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from napari_unet.infer.segment import Segmentation, SegmentSettings
     from napari_unet.learn.metrics import ImageScore
-    from napari_unet.model import Model
 
 ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
 
@@ -166,6 +169,52 @@ def modalities(folder: Path) -> dict[str, str]:
                 if {"name", "modality"} <= set(rows.fieldnames or ()):
                     return {row["name"]: row["modality"] for row in rows}
     return {}
+
+
+def folder_recipe(folder: Path, name: str, task: str | None = None, start: str | None = None) -> Recipe:
+    """Say in a recipe what a bare folder of images and masks needs.
+
+    Parameters
+    ----------
+    folder : Path
+        With images/ and masks/.
+    name : str
+        Of the model.
+    task : {"instances", "classes"}, optional
+        What the masks mean; the default is that of `start`, else instances.
+    start : str, optional
+        The model to start from.
+
+    Raises
+    ------
+    DataError
+        If folder, task and start do not fit together.
+    """
+    if task not in (None, "instances", "classes"):
+        raise DataError(f"--task is {task!r}, expected instances or classes: choose one of them.")
+    pairs = read_pairs(folder)
+    source = Source(folder.resolve().name, name=folder.resolve().name)
+    recipe = Recipe(name, (source,), held_out=0.1 if len(pairs) >= 3 else 0.0)
+    if start:
+        known = Model.load(start).task
+        if task not in (None, known):
+            raise DataError(f"--task is {task!r}, but the model {start!r} is one of {known}: leave --task out.")
+        return replace(recipe, start=start, train=TrainSettings(steps=500))
+    axes = read_image(pairs[0][0]).axes
+    classes = recipe.classes
+    if task == "classes":
+        count = max(2, 1 + max(int(np.max(read_labels(mask), initial=0)) for _, mask in pairs))
+        if count > 255:
+            raise DataError(f"The masks number {count - 1} classes, expected at most 254: are they instances?")
+        classes = ("background", *(f"class {i}" for i in range(1, count)))
+    return replace(
+        recipe,
+        task="classes" if task == "classes" else "instances",
+        classes=classes,
+        channels="rgb" if "S" in axes else "grey",
+        network={"ndim": 3} if "Z" in axes else {},
+        train=SCRATCH,
+    )
 
 
 def _images(source: Path) -> list[Path]:

@@ -173,6 +173,6 @@ class Ending:
 
     def __call__(self, *_: Any) -> None:
         """Undo all of it."""
-        todo, self._undo = self._undo, []
-        for undo in todo:
+        # Python may have emptied this object already if dock and all were collected together
+        for undo in vars(self).pop("_undo", []):
             undo()

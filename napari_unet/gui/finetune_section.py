@@ -6,11 +6,12 @@ import math
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from qtpy.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
 
+from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
@@ -245,7 +246,7 @@ class FinetuneSection(Step):
             entry.path = path
             session.models_changed.emit()
 
-        session.run("save", lambda: _writing(lambda: models.keep(model)), saved)
+        session.run("save", lambda: _write(entry, models.keep), saved)
 
     def discard_result(self) -> None:
         """Go on with the model as it was."""
@@ -268,37 +269,21 @@ class FinetuneSection(Step):
         if entry is None:
             return
         where = Path(path) if str(path).endswith(SUFFIX) else Path(f"{path}{SUFFIX}")
+        self.session.run("save", lambda: _write(entry, lambda model: model.save(where)), self._on_saved)
 
-        def job() -> Job[Path]:
-            model = yield from runs.load(entry)
-            return _save(model, where)
-
-        self.session.run("save", job, lambda path: say(self.note, f"Saved as {path}."))
+    def _on_saved(self, path: Path) -> None:
+        say(self.note, f"Saved as {path}.")
 
 
-def _writing(write: Callable[[], Path]) -> Job[Path]:
-    from napari_unet.jobs import Progress
-
-    yield Progress(0, 1, "saving")
+def _write(entry: models.ModelEntry, write: Callable[[Model], Path]) -> Job[Path]:
+    """Write a model to a file; where the disk refuses, the user is told."""
+    model = yield from runs.load(entry)
     try:
-        return write()
+        return write(model)
     except OSError as error:
-        raise _unsaved(error) from error
-
-
-def _save(model: Model, where: Path) -> Path:
-    try:
-        return model.save(where)
-    except OSError as error:
-        raise _unsaved(error) from error
-
-
-def _unsaved(error: OSError) -> Exception:
-    from napari_unet.errors import ModelFileError
-
-    return ModelFileError(
-        f"The model could not be written ({error}): it can be used now; save it elsewhere under More."
-    )
+        raise ModelFileError(
+            f"The model could not be written ({error}): it can be used now; save it elsewhere under More."
+        ) from error
 
 
 def is_better(before: Scores | None, after: Scores | None) -> bool:
@@ -334,6 +319,3 @@ def _number(scores: Scores | None) -> float:
 
 def _short(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.2f}".removeprefix("0")
-
-
-__all__: list[Any] = ["FinetuneSection", "is_better", "verdict"]

@@ -61,11 +61,6 @@ class Source:
         """How many channels there are to choose from; 0 if there is no such axis."""
         return int(self.data.shape[self.axes.index("C")]) if "C" in self.axes else 0
 
-    @property
-    def pixels(self) -> Any:
-        """The layer's data, to be compared by identity: other data are another image."""
-        return self.data
-
     def is_current(self) -> bool:
         """Return whether the layer still shows these data."""
         return _level(self.layer, self.level) is self.data

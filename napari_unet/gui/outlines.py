@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,8 +48,7 @@ class Outlines:
             return
         if layer is None:
             layer = self._layers[key] = self._add(annotation.layer)
-        with suppress(RuntimeError):
-            layer.editable = True
+        layer.editable = True
         layer.selected_data = set()
         layer.data = []
         outlines = [mark.outline for mark in annotation.marks if mark.outline is not None]

@@ -159,15 +159,7 @@ class SegmentSection(Step):
         else:
             self._write(found)
         session.learned = False
-        found_what = (
-            f"{found.objects} object{'s' * (found.objects != 1)}"
-            if found.entry.get().task == "instances"
-            else "Classes"
-        )
-        if not found.objects and found.entry.get().task == "instances":
-            found_what = "No objects found: try Estimate above, another channel or model. Took"
-        sentences = [f"{found_what} in {found.seconds:.1f} s.", *(_sentence(note) for note in found.notes)]
-        say(self.note, " ".join(sentences).replace("Took in", "Took"))
+        say(self.note, " ".join([_count(found), *(_sentence(note) for note in found.notes)]))
 
     def _write(self, found: runs.Found) -> None:
         annotation = self.session.annotation
@@ -216,6 +208,15 @@ def add_labels(session: Session, source: Source, found: runs.Found | None) -> La
         if found is not None:
             data[found.region] = found.labels
     return session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+
+
+def _count(found: runs.Found) -> str:
+    """Return in a sentence what was found."""
+    if found.entry.get().task == "classes":
+        return f"Done in {found.seconds:.1f} s."
+    if not found.objects:
+        return "No objects found: try Estimate above, another channel or another model."
+    return f"{found.objects} object{'s' * (found.objects != 1)} in {found.seconds:.1f} s."
 
 
 def _sentence(note: str) -> str:

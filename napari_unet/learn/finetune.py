@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from napari_unet.learn.corrections import correction_tiles
 from napari_unet.learn.evaluate import score_tiles, tune
 from napari_unet.learn.settings import TrainSettings
+from napari_unet.learn.targets import typical_diameter
 from napari_unet.learn.train import train
 from napari_unet.model import Provenance
 
@@ -66,6 +67,8 @@ def fine_tune(
         recipe=asdict(settings),
         parent=model.version,
     )
+    if model.diameter is None or not any(each.diameter for each in corrections):  # learned at the image's own scale
+        model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
     result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop)
     if not any(tile.weight[1].any() and tile.target[1].any() for tile in tiles):
         return result  # no whole object to choose thresholds on

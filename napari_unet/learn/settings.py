@@ -59,10 +59,13 @@ class TrainSettings:
     steps: int = _setting(300, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better.")
     batch: int = _setting(4, 1, 256, "crops", "Crops in a batch.")
     crop: int | None = _setting(None, 16, 4096, "px", "Side of a crop; empty: 256 in images, 64 in stacks.")
-    learning_rate: float = _setting(5e-4, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")
+    learning_rate: float = _setting(2e-3, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")
     weight_decay: float = _setting(1e-4, 0.0, 1.0, "", "Pull of the weights towards zero.")
     ema: float = _setting(0.995, 0.0, 0.99999, "", "Averaging of the weights over steps, which evens out noise.")
-    freeze_norms: bool = _setting(True, 0, 1, "", "Keep the statistics of the base model: right for few images.")
+    freeze_norms: bool = _setting(False, 0, 1, "", "Keep the base model's statistics: for images like its own.")
+    keep_best: bool = _setting(
+        False, 0, 1, "", "Keep the weights that scored best, not the last; their score then flatters them."
+    )
     checks: int = _setting(8, 0, 1000, "", "How often the held-out part is scored on the way.")
     seed: int = _setting(0, 0, 2**31 - 1, "", "The same seed gives the same model on the same machine.")
     device: str = _setting("auto", 0, 0, "", "auto, cpu, cuda or mps.")
@@ -80,4 +83,4 @@ class TrainSettings:
                 raise DataError(f"The training setting {info.name} is {value}, expected {kind} from {low} to {high}.")
 
 
-SCRATCH = TrainSettings(steps=5000, learning_rate=1e-3, ema=0.999, freeze_norms=False, checks=20)
+SCRATCH = TrainSettings(steps=5000, learning_rate=1e-3, ema=0.999, checks=20, keep_best=True)

@@ -132,8 +132,8 @@ def inner_edge(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def typical_diameter(tiles: list[TrainingTile]) -> float | None:
-    """Return the median diameter in pixels of a disk or ball as large as an object; None without objects."""
-    sizes = [np.bincount(tile.target[1].astype(np.int64).ravel())[1:] for tile in tiles]
+    """Return the median diameter in pixels of a disk or ball as large as a known object; None without any."""
+    sizes = [np.bincount(tile.target[1][tile.weight[1] > 0].astype(np.int64))[1:] for tile in tiles]
     counts = np.concatenate([s[s > 0] for s in sizes]) if sizes else np.empty(0)
     if not len(counts):
         return None

@@ -45,7 +45,7 @@ class TrainResult:
     Attributes
     ----------
     model : Model
-        With the best weights seen on the held-out tiles, or the last ones where there are none.
+        With the last weights, averaged; with `TrainSettings.keep_best` those that scored best at a check.
     before, after : Scores or None
         Of the model given and of `model`, on the held-out tiles.
     steps : int
@@ -163,11 +163,12 @@ def _train(
         if step in checks and held_out:
             now = trainer.averaged(model, origin)
             scores = yield from scored(now, step)
-            if after is None or after is before or quality(scores) >= quality(after):
+            if best is model or after is None or not settings.keep_best or quality(scores) >= quality(after):
                 best, after = now, scores
             values["score"] = headline(scores)
         yield Progress(step, settings.steps, "steps", values, payload=best if "score" in values else None)
-    if step and (not held_out or best is model):
+    unscored = best is model or (not settings.keep_best and step not in checks)
+    if step and (unscored or not held_out):
         best = trainer.averaged(model, origin)
         after = (yield from scored(best, step)) if held_out else None
     if step < settings.steps and not ended:
@@ -310,7 +311,8 @@ def fit(
     kept = len(images) - round(held_out * len(images))
     parts = [_slices(model, *pair, axes, i) for i, pair in enumerate(zip(images, masks, strict=True))]
     tiles, scored = list(chain(*parts[:kept])), list(chain(*parts[kept:]))
-    chosen = replace(TrainSettings() if model.provenance.data else SCRATCH, **settings)
+    base = TrainSettings() if model.provenance.data else SCRATCH
+    chosen = replace(base, **{"keep_best": held_out > 0, **settings})
     if "steps" not in settings:
         pixels = sum(tile.target[0].size for tile in tiles)
         seen = chosen.batch * math.prod(Batches(tiles, 1, chosen).size)

@@ -390,6 +390,7 @@ def test_nothing_leaks(desk, qtbot) -> None:
     import gc
     import weakref
 
+    from qtpy.compat import isalive
     from qtpy.QtCore import QTimer
     from qtpy.QtWidgets import QApplication
 
@@ -407,7 +408,7 @@ def test_nothing_leaks(desk, qtbot) -> None:
 
     def timers() -> int:
         gc.collect()
-        return sum(timer.isActive() for timer in gc.get_objects() if type(timer) is QTimer)
+        return sum(timer.isActive() for timer in gc.get_objects() if type(timer) is QTimer and isalive(timer))
 
     before = callbacks(), len(viewer.keymap), timers(), len(QApplication.allWidgets())
     for _ in range(2):

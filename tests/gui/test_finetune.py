@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from napari_unet.gui import finetune_section, models, runs, worker
 from napari_unet.gui.finetune_section import is_better, verdict
 from napari_unet.jobs import Progress
+from napari_unet.learn import evaluate
 from napari_unet.learn.metrics import score_instances, summarise
 from napari_unet.learn.train import TrainResult
 
@@ -33,13 +34,17 @@ def scores(share: float):
 
 
 @pytest.fixture
-def corrected(desk):
+def corrected(desk, monkeypatch: pytest.MonkeyPatch):
     """A dock with an image of which everything is confirmed."""
+    for tried in ("FOREGROUNDS", "SEEDS", "BOUNDARIES"):
+        monkeypatch.setattr(evaluate, tried, (0.5,))  # the choice of thresholds is not what is tested here
     image, labels = scene()
     at = desk(image)
     at.click(at.dock.correct.empty)
     at.session.labels.data[:] = labels
     at.session.labels.refresh()
+    at.viewer.reset_view()
+    at.wait(lambda: at.session.labels.corner_pixels.tolist() == [[0, 0], [255, 255]])
     at.press(Qt.Key.Key_T)
     at.dock.finetune.settings.set("steps", 2)
     at.dock.finetune.settings.set("batch", 1)
