@@ -31,7 +31,7 @@ SAMPLE = "cells"
 DIAMETER = 43.0  # px, what a user measures on a cell of the sample
 # What is confirmed: three corners of the sample. The rest is what is scored.
 WINDOWS = ((slice(0, 256), slice(0, 256)), (slice(0, 256), slice(256, 512)), (slice(256, 512), slice(0, 256)))
-STEPS = 200  # under a minute on two cores
+STEPS = 200  # about a minute on two cores
 CROP = 128
 
 ZOOM = 2  # pixels of the picture for one of the sample, so that outlines hide little
