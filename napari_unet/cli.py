@@ -297,17 +297,17 @@ def train(
         result = run_job(train_recipe(recipe, None if by_recipe else source.resolve().parent, interrupt), keep)
     if not result.steps:
         raise DataError(result.ended or "No step was made, so nothing was learned and nothing is written.")
-    result.model.save(output, half=half)
+    written = Model.load(result.model.save(output, half=half))  # half precision makes other weights, so another version
     to_stderr = json_ == "-"
     if result.ended:
         typer.echo(result.ended, err=to_stderr)
     if result.after is not None:
-        typer.echo(f"On held-out images:\n{result.after.table()}", err=to_stderr)
+        typer.echo(f"On the held-out images, which also chose the thresholds:\n{result.after.table()}", err=to_stderr)
         if recipe.start and result.before is not None and quality(result.before) > quality(result.after):
             typer.echo(f"{recipe.start} itself is better on these images: keep it, or add data.", err=to_stderr)
-    typer.echo(f"Model {result.model.version} is in {output}.", err=to_stderr)
+    typer.echo(f"Model {written.version} is in {output}.", err=to_stderr)
     scores = {key: each and each.to_dict() for key, each in (("before", result.before), ("after", result.after))}
-    about = {"name": result.model.name, "version": result.model.version, "steps": result.steps}
+    about = {"name": result.model.name, "version": written.version, "steps": result.steps}
     write_json(json_, {"model": about | {"file": str(output)}, "ended": result.ended, **scores})
 
 

@@ -293,11 +293,12 @@ def test_evaluate_bad_folders(pairs: Path, model: Path, tmp_path: Path) -> None:
 QUICK = ("--set", "crop=32", "--set", "batch=2", "--set", "checks=2")
 
 
-def test_train(pairs: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("half", [[], ["--half"]])
+def test_train(pairs: Path, tmp_path: Path, half: list[str]) -> None:
     small = Model.new(width=4, depth=1).save(tmp_path / "small.unet")
     output = tmp_path / "mine.unet"
     result = run(
-        "train", pairs, "--from", small, "--output", output, "--steps", 4, *QUICK, "--json", tmp_path / "j.json"
+        "train", pairs, "--from", small, "--output", output, "--steps", 4, *QUICK, *half, "--json", tmp_path / "j.json"
     )
     assert result.exit_code == 0, result.output
     learned = Model.load(output)
