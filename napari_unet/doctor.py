@@ -208,7 +208,12 @@ def _display() -> Iterator[Finding]:
         return
     try:
         done = subprocess.run([sys.executable, "-c", WINDOW], capture_output=True, text=True, timeout=60, check=False)
-        said = "" if done.returncode == 0 else next(reversed(done.stderr.strip().splitlines()), "Qt ended")
+        lines = done.stderr.strip().splitlines() or ["Qt ended"]
+        said = "" if done.returncode == 0 else lines[-1]
+        if "could not connect to display" in done.stderr:
+            mend = "Nothing answers there: set DISPLAY to the one you see, or unset it to work without."
+            yield Finding("display", f"{named} cannot be reached", "note", mend)
+            return
     except subprocess.TimeoutExpired:
         said = "Qt did not answer"
     if said:

@@ -86,6 +86,8 @@ def test_a_display_without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
     finding = next(doctor._display())
     assert finding.value == ":99: there is no OpenGL"
     assert "apt-get install" in finding.mend
+    monkeypatch.setattr(doctor, "WINDOW", "raise SystemExit('could not connect to display :99')")
+    assert "unset it" in next(doctor._display()).mend
     monkeypatch.setattr(doctor, "WINDOW", "")
     assert next(doctor._display()).value == ":99 with OpenGL"
 

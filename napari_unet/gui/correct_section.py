@@ -74,6 +74,7 @@ class CorrectSection(Step):
         session.image_changed.connect(self.show_labels)
         session.labels_changed.connect(self.show_labels)
         session.corrections_changed.connect(self.show_count)
+        session.busy_changed.connect(self.show_busy)
         for event in (session.viewer.layers.events.inserted, session.viewer.layers.events.removed):
             event.connect(self._on_layers)
         self.show_labels()
@@ -150,9 +151,16 @@ class CorrectSection(Step):
             _many(annotation.strokes, "stroke") if annotation.strokes else "",
         ]
         known = ", ".join(part for part in parts if part)
-        say(self.count, known or "Mend what is wrong, zoom to a part, and say that it is right.")
+        known = known or "Mend what is wrong, zoom to a part, and say that it is right."
+        lost = f"\n{_many(annotation.lost, 'mark')} let go: the labels there changed." if annotation.lost else ""
+        say(self.count, known + lost)
         self.back.setEnabled(bool(annotation.marks))
         set_property(self.tile, "primary", annotation.tiles == 0)
+
+    def show_busy(self) -> None:
+        """Lock what would change the labels that a run is to be written into."""
+        for widget in (self.which, self.empty):
+            widget.setEnabled(self.session.busy != "segment")
 
     def _on_layers(self, event: Any) -> None:
         if event.type == "removed" and self._watched is event.value:
@@ -204,11 +212,11 @@ class CorrectSection(Step):
         self._on_mode()
 
     def new_object(self) -> None:
-        """Select a number that is not used yet, and take the brush."""
+        """Select a number that is not used yet, nor about to be written, and take the brush."""
         labels = self.session.labels
         if labels is None:
             return
-        labels.selected_label = int(np.max(labels.data)) + 1
+        labels.selected_label = max(int(np.max(labels.data)), self.session.pending) + 1
         if str(labels.mode) != "paint":
             self.take("paint")
 

@@ -51,6 +51,7 @@ class FinetuneSection(Step):
         self.session = session
         self._stop = Event()
         self._stepped = False
+        self._parent = ""  # name of the model that learns, or has learned
         self._theme: Theme | None = None
         self.curve: Curve | None = None
         self.start = button(
@@ -181,11 +182,16 @@ class FinetuneSection(Step):
             settings = TrainSettings(**self.settings.values())
             corrections = self._corrections()
             self._stop = stop = Event()
-            session.unlearned, self._stepped = False, False
+            self._stepped, corrected = False, session.corrected
+            self._parent = entry.name if entry.name != models.UNTRAINED else "own"
             say(self.verdict, "")
             self.bar.reset()
             self._new_curve(settings.steps)
-            session.run("learn", lambda: runs.learn(entry, corrections, settings, stop.is_set), self._on_learned)
+            session.run(
+                "learn",
+                lambda: runs.learn(entry, corrections, settings, stop.is_set),
+                lambda result: self._on_learned(result, corrected),
+            )
             say(self.note, "Getting ready …")
 
     def _corrections(self) -> list[Corrections]:
@@ -218,9 +224,13 @@ class FinetuneSection(Step):
         self.session.pause(False)
         say(self.note, "Stopping …")
 
-    def _on_learned(self, result: TrainResult) -> None:
+    def _on_learned(self, result: TrainResult, corrected: int) -> None:
         self.bar.reset()
         say(self.note, result.ended)
+        if not result.steps:
+            say(self.verdict, "Nothing was learned; the model is as it was.")
+            return
+        self.session.learned_from = corrected
         better = is_better(result.before, result.after)
         say(self.verdict, verdict(result.before, result.after))
         set_property(self.keep, "primary", better)
@@ -232,9 +242,8 @@ class FinetuneSection(Step):
         session, result = self.session, self.session.result
         if result is None or session.busy:
             return
-        taken = {entry.name for entry in session.models}
-        parent = session.model.name if session.model is not None and session.model.name != models.UNTRAINED else "own"
-        model = replace(result.model, name=models.next_name(parent, taken))
+        taken = {entry.name for entry in (*session.models, *models.known_models())}
+        model = replace(result.model, name=models.next_name(self._parent, taken))
         entry = models.ModelEntry(model.name, None, model)
         session.learned = True
         session.set_model(entry)
@@ -243,7 +252,8 @@ class FinetuneSection(Step):
         say(self.note, "")
 
         def saved(path: Path) -> None:
-            entry.path = path
+            entry.path, entry.name = path, path.stem
+            say(self.verdict, f"“{entry.name}” is the model now.")
             session.models_changed.emit()
 
         session.run("save", lambda: _write(entry, models.keep), saved)

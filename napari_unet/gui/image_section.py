@@ -70,7 +70,7 @@ class ImageSection(Step):
         self.estimate = button(
             "Estimate",
             "Find the width: look at the middle of the image at several scales and take the one\n"
-            "at which the model is surest. If you have corrected three objects, theirs is taken.",
+            "at which the model is surest. If three objects are known as a whole, theirs is taken.",
             self.find_diameter,
         )
         self.estimate.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
@@ -196,17 +196,16 @@ class ImageSection(Step):
         session, source, entry = self.session, self.session.source, self.session.model
         if source is None or entry is None:
             return
-        known = None
+        corrected = None
         if session.annotation is not None and session.annotation.known():
-            state = session.annotation.state()
-            known = np.where(state > 0, session.annotation.layer.data, 0)
+            corrected = np.array(session.annotation.layer.data), session.annotation.state()
         channel = session.channel
 
         def done(diameter: float) -> None:
             if session.source is not None and session.source.layer is source.layer:
                 self.diameter.setValue(round(diameter, 1))
 
-        session.run("diameter", lambda: runs.find_diameter(entry, source, channel, "auto", known), done)
+        session.run("diameter", lambda: runs.find_diameter(entry, source, channel, "auto", corrected), done)
 
 
 def _facts(source: Source) -> str:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from napari_unet.errors import ModelFileError
 from napari_unet.model import SUFFIX, Model, find, shipped
 
 if TYPE_CHECKING:
@@ -79,14 +80,25 @@ def next_name(name: str, taken: set[str]) -> str:
 
 
 def keep(model: Model) -> Path:
-    """Save a model among the user's own.
+    """Save a model among the user's own, under the next name if there is a file of its name.
 
     Raises
     ------
-    OSError
+    ModelFileError, OSError
         If the folder cannot be made or written.
     """
     where = folder()
     where.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w .·-]", "_", model.name)
-    return model.save(where / f"{name}{SUFFIX}")
+    while True:
+        path = where / f"{name}{SUFFIX}"
+        try:
+            path.open("x").close()  # reserved: another napari may keep a model at the same moment
+            break
+        except FileExistsError:
+            name = next_name(name, {other.stem for other in where.glob(f"*{SUFFIX}")})
+    try:
+        return model.save(path)
+    except (ModelFileError, OSError):
+        path.unlink(missing_ok=True)
+        raise

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,8 +32,12 @@ class Found:
 
     Attributes
     ----------
+    found : array, the region's shape
+        As the model says.
     labels : array, the region's shape
-        Already joined with what was there, if there was something.
+        `found`, joined with what was there, if there was something.
+    joined : Annotation, its version; None
+        What was there when they were joined.
     objects : int
         How many were found; for classes 0.
     """
@@ -40,7 +45,9 @@ class Found:
     source: Source
     entry: ModelEntry
     region: Region
+    found: NDArray[Any]
     labels: NDArray[Any]
+    joined: tuple[Annotation, tuple[int, ...]] | None
     objects: int
     notes: tuple[str, ...]
     seconds: float
@@ -62,7 +69,6 @@ def segment_part(
 ) -> Job[Found]:
     """Segment a region, with as much around it as the network sees, and join it with the labels that are there."""
     model = yield from load(entry)
-    from napari_unet.infer.merge import merge_labels
     from napari_unet.infer.segment import scale_factor, segment_job
 
     flat = [axis for axis, r in enumerate(region[-model.ndim :]) if r.stop - r.start == 1]
@@ -70,27 +76,44 @@ def segment_part(
         raise ImageError(
             f"The model {entry.name!r} looks at three axes at once: choose the whole stack instead of a slice."
         )
-    margin = round(model.network.halo / scale_factor(model, settings.diameter))
-    wide, crop = _widened(region, source.shape, margin, model.ndim)
+    factor = scale_factor(model, settings.diameter)
+    margin, grid = ceil(model.network.halo / factor), ceil(model.network.stride / factor)
+    wide, crop = _widened(region, source.shape, margin, grid, model.ndim)
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop]
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
-    if there is not None and there.layer.data.shape == source.shape:
+    found = Found(source, entry, region, labels, labels, None, objects, _for_people(result.notes), result.seconds)
+    if there is not None:
         yield Progress(1, 1, "joining with your corrections")
-        old, known = np.asarray(there.layer.data), there.protected(region)
-        if model.task == "instances":
-            labels = merge_labels(old, labels, region, known)
-        else:
-            labels = np.where(known, old[region], labels).astype(old.dtype)
-    return Found(source, entry, region, labels, objects, _for_people(result.notes), result.seconds)
+    return join(found, there)
 
 
-def _widened(region: Region, shape: tuple[int, ...], margin: int, ndim: int) -> tuple[Region, Region]:
-    """Return a region with a margin along the axes that the model sees, and where the region lies in it."""
+def join(found: Found, there: Annotation | None) -> Found:
+    """Join what was found with the labels that are there; quick if that was done and they are as they were."""
+    if there is None or there.layer.data.shape != found.source.shape:
+        return replace(found, labels=found.found, joined=None)
+    version = there.version  # before the labels are read: what is painted meanwhile makes another one
+    if found.joined == (there, version):
+        return found
+    from napari_unet.infer.merge import merge_labels
+
+    old, known = np.asarray(there.layer.data), there.protected(found.region)
+    if found.entry.get().task == "instances":
+        labels = merge_labels(old, found.found, found.region, known)
+    else:
+        labels = np.where(known, old[found.region], found.found).astype(old.dtype)
+    return replace(found, labels=labels, joined=(there, version))
+
+
+def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndim: int) -> tuple[Region, Region]:
+    """Return a region with a margin along the axes that the model sees, and where the region lies in it.
+
+    It starts on the grid that the network pools on, so that each pixel is seen as in the whole image.
+    """
     wide, crop = [], []
     for axis, (r, n) in enumerate(zip(region, shape, strict=True)):
-        extra = margin if axis >= len(shape) - ndim else 0
-        start = max(r.start - extra, 0)
+        extra, step = (margin, grid) if axis >= len(shape) - ndim else (0, 1)
+        start = max(r.start - extra, 0) // step * step
         wide.append(slice(start, min(r.stop + extra, n)))
         crop.append(slice(r.start - start, r.stop - start))
     return tuple(wide), tuple(crop)
@@ -103,18 +126,35 @@ def _for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def find_diameter(
-    entry: ModelEntry, source: Source, channel: int | None, device: str, known: NDArray[Any] | None
+    entry: ModelEntry,
+    source: Source,
+    channel: int | None,
+    device: str,
+    corrected: tuple[NDArray[Any], NDArray[np.uint8]] | None,
 ) -> Job[float]:
-    """Find the typical diameter: of objects that a hand made, if there are three, else by the model."""
+    """Find the typical diameter: of objects that are known as a whole, if there are three, else by the model.
+
+    `corrected` are labels and their states.
+    """
     from napari_unet.infer.diameter import diameter_job
     from napari_unet.infer.image import estimate_diameter
 
-    if known is not None and len(np.unique(known)) > 3:
-        seen = estimate_diameter(known, min(2, known.ndim))
+    if corrected is not None:
+        known = _known_objects(*corrected)
+        seen = estimate_diameter(known, min(2, known.ndim)) if len(np.unique(known[known > 0])) >= 3 else None
         if seen is not None:
             return seen
     model = yield from load(entry)
     return (yield from diameter_job(model, source.data, source.axes, channel, device))
+
+
+def _known_objects(labels: NDArray[Any], state: NDArray[np.uint8]) -> NDArray[Any]:
+    """Return the labels without those that are known only in part: a stroke does not tell how wide its object is."""
+    from napari_unet.learn.corrections import WHOLE
+
+    numbers, known = np.unique(labels[(state > 0) & (labels > 0)], return_counts=True)
+    _, size = np.unique(labels[np.isin(labels, numbers)], return_counts=True)
+    return np.where(np.isin(labels, numbers[known >= WHOLE * size]), labels, 0)
 
 
 def learn(

@@ -153,25 +153,28 @@ class SegmentSection(Step):
             return
         if session.source is None or session.source.layer is not source.layer:
             session.set_image(source.layer)
-        labels = session.labels
-        if labels is None:
-            session.set_labels(add_labels(session, source, found))
+        if session.labels is None:
+            session.set_labels(add_labels(session, source, runs.join(found, None)))
         else:
             self._write(found)
         session.learned = False
         say(self.note, " ".join([_count(found), *(_sentence(note) for note in found.notes)]))
 
     def _write(self, found: runs.Found) -> None:
-        annotation = self.session.annotation
-        if annotation is None or tuple(annotation.layer.data.shape) != found.source.shape:
+        session, annotation = self.session, self.session.annotation
+        if annotation is None or session.source is None or session.source.layer is not found.source.layer:
             return
         if annotation.layer._block_history:  # a stroke is being painted: wait until the hand is lifted
             self._waiting = found
             self._later.start(50)
             return
+        found = runs.join(found, annotation)
+        if found.entry.get().task == "instances":
+            _step_aside(annotation.layer, found.labels)
         if not is_large(annotation.layer):
             write_region(annotation, found.region, found.labels)
             return
+        session.pending = int(found.labels.max(initial=0))
         self._writer = TileWriter(annotation, found.region, found.labels)
         self._writer.finished.connect(self._on_written)
         self._writer.start()
@@ -179,10 +182,11 @@ class SegmentSection(Step):
     def _write_now(self) -> None:
         found, self._waiting = self._waiting, None
         if found is not None:
-            self._write(found)
+            with self.session.told():
+                self._write(found)
 
     def _on_written(self) -> None:
-        self._writer = None
+        self._writer, self.session.pending = None, 0
 
     def stop_writing_if_gone(self) -> None:
         """End what is still being written into a layer that was removed."""
@@ -193,7 +197,7 @@ class SegmentSection(Step):
         """End what is still being written."""
         if self._writer is not None:
             self._writer.stop()
-            self._writer = None
+            self._on_written()
 
 
 def add_labels(session: Session, source: Source, found: runs.Found | None) -> Labels:
@@ -207,7 +211,20 @@ def add_labels(session: Session, source: Source, found: runs.Found | None) -> La
         data = np.zeros(source.shape, dtype)
         if found is not None:
             data[found.region] = found.labels
-    return session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+    if found is not None and found.entry.get().task == "instances":
+        labels.selected_label = int(data.max(initial=0)) + 1
+    return labels
+
+
+def _step_aside(layer: Labels, values: NDArray[Any]) -> None:
+    """Let a number that was selected but not painted yet become none of the objects that are written."""
+    import numpy as np
+
+    largest = int(values.max(initial=0))
+    unused = layer.selected_label > int(np.max(layer.data))
+    if unused and layer.selected_label <= largest < np.iinfo(layer.data.dtype).max:
+        layer.selected_label = largest + 1
 
 
 def _count(found: runs.Found) -> str:

@@ -57,7 +57,9 @@ class Session:
         self.diameter: float | None = None
         self.busy = ""  # name of the job that runs
         self.result: TrainResult | None = None
-        self.unlearned = False  # there are corrections that no model has learned from
+        self.corrected = 0  # changes of corrections so far
+        self.learned_from = 0  # that many of them a model has learned from
+        self.pending = 0  # the largest number of a result that is being written
         self.learned = False  # a model was kept and the image not segmented since
         self.closed = False
         self._worker: Worker | None = None
@@ -173,6 +175,11 @@ class Session:
     # ---- labels
 
     @property
+    def unlearned(self) -> bool:
+        """Whether there are corrections that no model has learned from."""
+        return self.corrected > self.learned_from
+
+    @property
     def labels(self) -> Labels | None:
         """The labels layer of the image, if there is one that fits it."""
         labels = self._pairs.get(id(self.source.layer)) if self.source else None
@@ -201,7 +208,7 @@ class Session:
         self._annotations[id(annotation.layer)] = annotation
 
     def _on_corrected(self) -> None:
-        self.unlearned = True
+        self.corrected += 1
         self.corrections_changed.emit()
 
     def _take_over(self) -> None:

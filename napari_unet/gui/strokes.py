@@ -8,7 +8,7 @@ undo side, or have left the history at its far end.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,6 +41,7 @@ class Mark:
     region: Region
     mask: NDArray[np.bool_] | None = None
     outline: NDArray[np.float64] | None = None  # corners, in pixels
+    values: NDArray[Any] | None = None  # the labels that were called right
 
 
 class Annotation:
@@ -59,6 +60,8 @@ class Annotation:
         self.layer = layer
         self.marks: list[Mark] = []
         self.strokes = 0
+        self.lost = 0  # marks that the last undo or redo took with it
+        self._changes = 0
         self._painted = np.zeros(layer.data.shape, bool)
         self._data = layer.data
         self._log: list[Stroke] = []
@@ -78,6 +81,11 @@ class Annotation:
         self.replaced.disconnect()
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.set_data.disconnect(self._on_set_data)
+
+    @property
+    def version(self) -> tuple[int, ...]:
+        """What is another one whenever labels, strokes or marks may have changed."""
+        return self._changes, id(self.layer.data), *self._lengths()
 
     @property
     def tiles(self) -> int:
@@ -111,14 +119,14 @@ class Annotation:
 
     def mark(self, mark: Mark) -> None:
         """Remember a tile or an object as right."""
-        self.marks.append(mark)
-        self.changed.emit()
+        self.marks.append(replace(mark, values=np.array(self.layer.data[mark.region])))
+        self._tell()
 
     def take_back(self) -> None:
         """Forget the last mark."""
         if self.marks:
             self.marks.pop()
-            self.changed.emit()
+            self._tell()
 
     @contextmanager
     def not_by_hand(self) -> Iterator[None]:
@@ -130,9 +138,15 @@ class Annotation:
             self._writing = False
             self._seen = self._lengths()
 
+    def _tell(self, lost: int = 0) -> None:
+        self._changes += 1
+        self.lost = lost
+        self.changed.emit()
+
     # ---- what napari tells
 
     def _on_paint(self, event: Any) -> None:
+        self._changes += 1
         if self._writing:
             return
         stroke = Stroke(list(event.value))
@@ -144,10 +158,11 @@ class Annotation:
         self.strokes += 1
         self._forget_what_cannot_return()
         self._seen = self._lengths()
-        self.changed.emit()
+        self._tell()
 
     def _on_set_data(self, event: Any = None) -> None:
         del event
+        self._changes += 1
         if self._writing:
             return
         if self.layer.data is not self._data:
@@ -157,7 +172,7 @@ class Annotation:
 
     def _follow_history(self) -> None:
         """Take back strokes that were undone, last first, and count again those that were done again."""
-        self._seen = self._lengths()
+        seen, self._seen = self._seen, self._lengths()
         done, undone = _ends(self.layer._undo_history), _ends(self.layer._redo_history)
         for stroke in reversed(self._log):
             if stroke.applied and id(stroke.atoms[0]) in undone:
@@ -173,7 +188,28 @@ class Annotation:
                 for atom in stroke.atoms:
                     part, which = self._pixels(atom)
                     part[which] = True
-        self.changed.emit()
+        marks = len(self.marks)
+        self._drop_marks(seen)
+        self._tell(marks - len(self.marks))
+
+    def _drop_marks(self, seen: tuple[int, int]) -> None:
+        """Let go of marks in which undo or redo, since the history had these lengths, changed what was called right."""
+        now = self._lengths()
+        done, undone = list(self.layer._undo_history), list(self.layer._redo_history)
+        # a step that left one side is at the end of the other
+        steps = undone[-(seen[0] - now[0]) :] if seen[0] > now[0] else []
+        steps += done[-(seen[1] - now[1]) :] if seen[1] > now[1] else []
+        boxes = [_box(atom, self._painted.shape) for step in steps for atom in step]
+        self.marks = [
+            mark
+            for mark in self.marks
+            if all(_overlap(mark.region, box)[0] is None for box in boxes) or self._holds(mark)
+        ]
+
+    def _holds(self, mark: Mark) -> bool:
+        """Return whether a mark's labels are as they were called right, or painted since."""
+        same = np.asarray(self.layer.data[mark.region] == mark.values) | self._painted[mark.region]
+        return bool((same if mark.mask is None else same[mark.mask]).all())
 
     def _forget_what_cannot_return(self) -> None:
         """Let go of strokes that napari can neither undo nor do again."""
@@ -195,7 +231,7 @@ class Annotation:
             self.marks = [mark for mark in self.marks if _agrees(same, mark)]
             self.strokes = self.strokes if self._painted.any() else 0
         self.replaced.emit()
-        self.changed.emit()
+        self._tell()
 
     def _pixels(self, atom: Any) -> tuple[NDArray[np.bool_], Any]:
         """Return a view of what is painted, and which of its pixels an atom of napari's history changed."""
@@ -210,6 +246,15 @@ class Annotation:
 def _ends(history: Any) -> set[int]:
     """Return the identities of the first and last edit of each step; undo turns a step's edits round."""
     return {id(item[at]) for item in history for at in (0, -1) if item}
+
+
+def _box(atom: Any, shape: tuple[int, ...]) -> Region:
+    """Return where in labels of a shape an atom of napari's history lies."""
+    where = atom.slice_key if hasattr(atom, "slice_key") else atom[0]
+    return tuple(
+        slice(*w.indices(n)[:2]) if isinstance(w, slice) else slice(int(np.min(w)), int(np.max(w)) + 1)
+        for w, n in zip(where, shape, strict=True)
+    )
 
 
 def _agrees(same: NDArray[np.bool_], mark: Mark) -> bool:

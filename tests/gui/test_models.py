@@ -27,6 +27,25 @@ def test_a_name_that_is_no_file_name() -> None:
     assert models.keep(Model.new(width=8, depth=1, name="a/b: c?")).is_file()
 
 
+def test_what_another_napari_kept_is_not_written_over(own_folder: Path) -> None:
+    first = models.keep(Model.new(width=8, depth=1, name="nuclei · 1"))
+    before = first.read_bytes()
+    second = models.keep(Model.new(width=8, depth=1, name="nuclei · 1", seed=1))
+    assert (first.stem, second.stem) == ("nuclei · 1", "nuclei · 2")
+    assert first.read_bytes() == before
+    assert Model.load(second).version != Model.load(first).version
+
+
+def test_what_cannot_be_written_leaves_no_file(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("napari_unet.model.write_whole", full)
+    with pytest.raises(ModelFileError, match="no space left"):
+        models.keep(Model.new(width=8, depth=1, name="nuclei · 1"))
+    assert not list(own_folder.iterdir())
+
+
 def test_a_file_that_is_gone_is_said() -> None:
     path = models.keep(Model.new(width=8, depth=1, name="x"))
     path.unlink()

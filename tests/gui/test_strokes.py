@@ -205,6 +205,39 @@ def test_marks(layer: Labels) -> None:
     assert not (annotation.state() == State.CONFIRMED).any()
 
 
+def test_undo_and_redo_let_go_of_marks_that_no_longer_hold(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    tile, far = (slice(0, 32), slice(0, 32)), (slice(40, 64), slice(40, 64))
+    write_region(annotation, tile, np.full((32, 32), 3, np.uint32))  # a run
+    stroke(layer, 5, (8, 8))
+    annotation.mark(Mark(State.CONFIRMED, tile))
+    annotation.mark(Mark(State.CONFIRMED, far))
+    stroke(layer, 6, (20, 20))
+    layer.undo()
+    assert (annotation.tiles, annotation.lost) == (2, 0), "the labels are again what was called right"
+    layer.redo()
+    assert annotation.tiles == 2, "painted since: known by hand"
+    layer.undo()
+    layer.undo()
+    assert (annotation.tiles, annotation.lost) == (1, 1), "what was called right is no longer there"
+    layer.undo()
+    annotation.mark(Mark(State.CONFIRMED, tile))
+    assert annotation.lost == 0
+    layer.redo()
+    assert [mark.region for mark in annotation.marks] == [far], "the run came back over the tile"
+
+
+def test_marks_are_let_go_when_the_history_is_full(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    for i in range(layer._history_limit + 5):
+        layer.paint((i % 60, i % 50), i + 2)
+    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    layer.undo()
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    layer.redo()
+    assert annotation.tiles == 0
+
+
 def test_closed_and_watched_again(layer: Labels) -> None:
     annotation = Annotation(layer)
     stroke(layer, 5, (40, 40))

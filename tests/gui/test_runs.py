@@ -1,0 +1,54 @@
+"""The jobs behind the buttons, without the dock."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from napari_unet import jobs
+from napari_unet.gui import runs
+from napari_unet.gui.models import ModelEntry
+from napari_unet.infer import diameter
+from napari_unet.infer.predict import predict_tiles
+from napari_unet.learn.corrections import State
+from napari_unet.model import Model
+
+
+def squares() -> np.ndarray:
+    """Four objects, 30 pixels wide."""
+    labels = np.zeros((96, 96), np.uint32)
+    for number, (y, x) in enumerate([(5, 5), (5, 55), (55, 5), (55, 55)], start=1):
+        labels[y : y + 30, x : x + 30] = number
+    return labels
+
+
+@pytest.mark.parametrize(("known", "by_hand"), [(4, False), (30, True)])
+def test_strokes_on_larger_objects_do_not_tell_the_diameter(
+    monkeypatch: pytest.MonkeyPatch, tiny, known: int, by_hand: bool
+) -> None:
+    def asked(*_: object):
+        yield jobs.Progress(1, 1)
+        return 99.0
+
+    monkeypatch.setattr(diameter, "diameter_job", asked)
+    labels, state = squares(), np.zeros((96, 96), np.uint8)
+    for y, x in [(5, 5), (5, 55), (55, 5)]:
+        state[y : y + known, x : x + known] = State.PAINTED
+    source = SimpleNamespace(data=labels, axes="YX")
+    found = jobs.run(runs.find_diameter(ModelEntry("tiny", tiny), source, None, "cpu", (labels, state)))
+    assert (found != 99.0) is by_hand
+    assert not by_hand or 25 < found < 40
+
+
+@pytest.mark.parametrize("start", [37, 50, 63])
+def test_a_part_is_seen_as_in_the_whole_image(start: int) -> None:
+    model = Model.new(width=8, depth=2)
+    image = np.random.default_rng(0).random((1, 160, 160), np.float32)
+    region = (slice(start, start + 20), slice(start + 1, start + 30))
+    wide, crop = runs._widened(region, (160, 160), model.network.halo, model.network.stride, 2)
+    assert all(w.start % model.network.stride == 0 for w in wide)
+    everything = jobs.run(predict_tiles(model, image, "cpu"))[:, *region]
+    part = jobs.run(predict_tiles(model, image[:, *wide], "cpu"))[:, *crop]
+    np.testing.assert_allclose(part, everything, atol=1e-4)
