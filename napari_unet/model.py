@@ -105,7 +105,7 @@ class Provenance:
         return cls(code_version=code_version(), date=datetime.now(UTC).isoformat(timespec="seconds"), **known)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Model:
     """A trained network with the settings it needs; never changed, training returns a new one.
 
@@ -144,6 +144,11 @@ class Model:
     pixel_size: float | None = None
     decode: DecodeSettings = DecodeSettings()
     provenance: Provenance = Provenance()
+
+    def __repr__(self) -> str:
+        """Say what one would ask of a model at a prompt, not its layers."""
+        width = f", objects about {self.diameter:.0f} px wide" if self.diameter else ""
+        return f"Model({self.name!r}: {', '.join(self.classes)}; {self.ndim}-D, {self.channels}{width}; {self.version})"
 
     @property
     def config(self) -> UNetConfig:

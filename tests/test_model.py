@@ -107,6 +107,12 @@ def test_half_the_size_and_nearly_the_same_maps(tmp_path: Path) -> None:
     assert Model.load(after.save(tmp_path / "again.unet", half=True)).version == after.version
 
 
+def test_at_a_prompt_a_model_is_one_line() -> None:
+    text = repr(replace(Model.new(width=4, depth=1, name="mine"), diameter=19.9))
+    assert text.startswith("Model('mine': background, object; 2-D, grey, objects about 20 px wide; ")
+    assert "\n" not in text
+
+
 def test_the_version_is_that_of_the_weights() -> None:
     one = small()
     assert len(one.version) == 12

@@ -120,9 +120,8 @@ def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndi
 
 
 def _for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
-    """Leave out what says nothing about the result."""
-    parts = [part for note in notes for part in note.split("; ")]
-    return tuple(p.split(": choose")[0] for p in parts if not p.startswith("the grey image was repeated"))
+    """Leave out how to choose another channel on the command line."""
+    return tuple(part.split(": choose")[0] for note in notes for part in note.split("; "))
 
 
 def find_diameter(

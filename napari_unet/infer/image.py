@@ -219,8 +219,6 @@ def select_channels(
         channel, note = _choose(channel, count, names)
         notes.append(note)
     copies = 3 if want == "rgb" and not coloured else 1
-    if copies == 3:
-        notes.append("the grey image was repeated as red, green and blue")
     chosen_slice = slice(0, 3) if channel is None else slice(channel, channel + 1)
     rest = axes.replace("C", "").replace("S", "")
     return channels_first(pixels, axis, chosen_slice, grey, copies), rest, "; ".join(filter(None, notes))

@@ -311,6 +311,8 @@ def fit(
     kept = len(images) - round(held_out * len(images))
     parts = [_slices(model, *pair, axes, i) for i, pair in enumerate(zip(images, masks, strict=True))]
     tiles, scored = list(chain(*parts[:kept])), list(chain(*parts[kept:]))
+    if epochs < 1:
+        raise DataError(f"The epochs are {epochs}, expected a number from 1 up.")
     base = TrainSettings() if model.provenance.data else SCRATCH
     chosen = replace(base, **{"keep_best": held_out > 0, **settings})
     if "steps" not in settings:

@@ -122,7 +122,7 @@ def both(array: np.ndarray) -> list:
     [
         ((6, 7), "YX", None, "grey", lambda a: a[None], "YX", ""),
         ((6, 7), "YX", 0, "grey", lambda a: a[None], "YX", ""),
-        ((6, 7), "yx", None, "rgb", lambda a: np.stack([a] * 3), "YX", "the grey image was repeated"),
+        ((6, 7), "yx", None, "rgb", lambda a: np.stack([a] * 3), "YX", ""),
         ((1, 6, 7), "CYX", None, "grey", lambda a: a, "YX", ""),
         ((3, 6, 7), "CYX", None, "grey", lambda a: a[:1], "YX", r"channel 0 \(DAPI\) of 3 was used: choose"),
         ((3, 6, 7), "CYX", 2, "grey", lambda a: a[2:], "YX", r"^channel 2 of 3$"),
@@ -133,7 +133,7 @@ def both(array: np.ndarray) -> list:
             "rgb",
             lambda a: np.stack([a[1]] * 3),
             "YX",
-            r"channel 1 \(GFP\) of 3; the grey",
+            r"^channel 1 \(GFP\) of 3$",
         ),
         ((4, 2, 6, 7), "ZCYX", 1, "grey", lambda a: a[:, 1][None], "ZYX", "channel 1"),
         ((6, 7, 3), "YXS", None, "rgb", lambda a: np.moveaxis(a, -1, 0), "YX", ""),

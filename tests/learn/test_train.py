@@ -335,6 +335,12 @@ def test_fit_learns_and_leaves_the_model_alone() -> None:
     assert (better.provenance.recipe["ema"], again.provenance.recipe["ema"]) == (SCRATCH.ema, TrainSettings().ema)
 
 
+def test_fit_refuses_no_epochs() -> None:
+    image, mask = disks(0)
+    with pytest.raises(DataError, match="The epochs are 0, expected"):
+        fresh().fit([image], [mask], epochs=0)
+
+
 def test_fit_takes_stacks_slice_by_slice() -> None:
     images, masks = zip(*(disks(seed) for seed in range(6)), strict=True)
     seen: list[Progress] = []
