@@ -25,8 +25,8 @@ class UNetConfig:
     depth : int
         Number of poolings. 4 sees 107 pixels to each side, more than a large nucleus.
     width : int
-        Channels of the first level; it doubles with each level. 16 trains 3 times as fast as 32 on a
-        processor (bench/speed.py) and leaves most of the parameters, which are in the deep levels.
+        Channels of the first level; it doubles with each level. 16 keeps the first levels, where most of the time
+        goes, cheap on a processor, and leaves most of the parameters, which are in the deep levels.
     max_width : int
         Widest level: the deep levels hold most of the parameters and little of the accuracy.
     """
