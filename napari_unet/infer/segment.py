@@ -205,8 +205,9 @@ def prepare(
     low, high = percentiles(chosen, model.normalisation)
     notes = [note] if note else []
     data = np.asarray(chosen if region is None else chosen[(slice(None), *region)])
-    if data.dtype.kind == "f" and not np.isfinite(data).all():
-        notes.append(f"{np.count_nonzero(~np.isfinite(data))} pixels were not numbers and were taken as dark.")
+    if data.dtype.kind == "f":
+        broken = np.count_nonzero(~np.isfinite(data).all(axis=0))  # a grey image may stand there three times
+        notes += [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
     return normalise(data, low, high), notes
 
 
