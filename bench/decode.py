@@ -40,26 +40,26 @@ def main() -> None:
     images = [np.repeat(t.image[:1], 3, axis=0) if len(t.image) == 1 else t.image for t in tiles]
     maps = [run(predict_tiles(model, image)) for image in images]
     rows: list[dict[str, Any]] = []
-    for what, settings, smooth, middle in ways(model.decode):
-        instances.SMOOTH, instances.MIDDLE = smooth, middle
+    for what, settings, smooth in ways(model.decode):
+        instances.SMOOTH = smooth
         labels = [instances.decode_instances(m, len(model.classes), settings) for m in maps]
         scores = summarise(score_instances(t.labels, found) for t, found in zip(tiles, labels, strict=True))
         rows.append({"way": what, "AP.50": scores.ap50, "AP.75": scores.ap[5], "AP.50-.90": quality(scores)})
     report(rows, chosen.json)
 
 
-def ways(own: DecodeSettings) -> Iterator[tuple[str, DecodeSettings, float, float]]:
+def ways(own: DecodeSettings) -> Iterator[tuple[str, DecodeSettings, float]]:
     """Yield the model's own way, and each threshold moved by itself."""
-    smooth, middle = instances.SMOOTH, instances.MIDDLE
-    yield "the model's own", own, smooth, middle
+    smooth = instances.SMOOTH
+    yield "the model's own", own, smooth
     moved = {"foreground": (0.4, 0.5, 0.6), "seed": (0.05, 0.1, 0.15, 0.2, 0.3), "boundary": (0.0, 0.5, 1.0)}
     for name, values in moved.items():
         for value in values:
-            yield f"{name} {value}", replace(own, **{name: value}), smooth, middle
+            yield f"{name} {value}", replace(own, **{name: value}), smooth
     for value in (0.0, 0.5, 1.0, 2.0):
-        yield f"smoothing {value} px", own, value, middle
+        yield f"smoothing {value} px", own, value
     for value in (0.0, 0.2, 0.3, 0.4, 0.5):
-        yield f"lowest middle {value}", own, smooth, value
+        yield f"lowest middle {value}", replace(own, middle=value), smooth
 
 
 if __name__ == "__main__":

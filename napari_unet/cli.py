@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_unet.errors import DataError, ImageError, UnetError
-from napari_unet.model import Model, code_version
+from napari_unet.model import Model
+from napari_unet.model_file import check_suffix, code_version
 from napari_unet.terminal import (
     ChannelOption,
     Commands,
@@ -276,6 +277,7 @@ def train(
     from napari_unet.learn.recipe import read_recipe, train_recipe
 
     output, source = output.expanduser(), source.expanduser()
+    check_suffix(output)
     check_file(output)
     check_json(json_)
     by_recipe = source.suffix == ".toml"
@@ -304,7 +306,11 @@ def train(
     if result.after is not None:
         typer.echo(f"On the held-out images, which also chose the thresholds:\n{result.after.table()}", err=to_stderr)
         if recipe.start and result.before is not None and quality(result.before) > quality(result.after):
-            typer.echo(f"{recipe.start} itself is better on these images: keep it, or add data.", err=to_stderr)
+            typer.echo(
+                f"{output} holds the new model, but {recipe.start} itself is better on these images: go on with "
+                f"{recipe.start}, or train again with more images.",
+                err=to_stderr,
+            )
     typer.echo(f"Model {written.version} is in {output}.", err=to_stderr)
     scores = {key: each and each.to_dict() for key, each in (("before", result.before), ("after", result.after))}
     about = {"name": result.model.name, "version": written.version, "steps": result.steps}
@@ -359,7 +365,11 @@ def doctor(json_: JsonOption = None) -> None:
         if finding.mend:
             typer.echo(f"  {'':<{width}}  -> {finding.mend}", err=json_ == "-")
     count = Counter(finding.level for finding in findings)
-    summary = "Nothing is to be mended." if not count["problem"] else "Mend what is marked with ! to segment images."
+    summary = "Nothing is to be mended."
+    if count["problem"]:
+        summary = "Mend what is marked with ! to segment images."
+    elif count["note"]:
+        summary = "Images can be segmented here; what is marked with - can be mended too."
     typer.echo(summary, err=json_ == "-")
     write_json(json_, [finding.to_dict() for finding in findings])
     if count["problem"]:

@@ -16,7 +16,7 @@ from napari_unet.learn.finetune import fine_tune
 from napari_unet.learn.matching import match_objects
 from napari_unet.learn.metrics import ImageScore, score_instances
 from napari_unet.learn.settings import TrainSettings
-from napari_unet.model import Model, write_whole
+from napari_unet.whole import write_whole
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.jobs import Job
+    from napari_unet.model import Model
 
     Labels = NDArray[np.integer[Any]]
 
@@ -36,6 +37,11 @@ CROP = 128
 
 ZOOM = 2  # pixels of the picture for one of the sample, so that outlines hide little
 RIGHT, WRONG, FRAME = (0, 200, 255), (255, 130, 0), (255, 255, 255)
+LEGEND = (
+    ("blue: right (IoU .50 and up)", RIGHT),
+    ("orange: wrong", WRONG),
+    ("white frames: corrected and learned from", FRAME),
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,7 +159,7 @@ def draw(image: NDArray[Any], labels: Labels, truth: Labels, caption: str) -> ND
     Returns
     -------
     uint8 array, ``(Y, X, 3)``
-        Enlarged, with a line of text above, and white frames around what was learned from.
+        Enlarged, with the caption and a legend above, and white frames around what was learned from.
     """
     from PIL import Image, ImageDraw, ImageFont
     from skimage.segmentation import find_boundaries
@@ -165,13 +171,18 @@ def draw(image: NDArray[Any], labels: Labels, truth: Labels, caption: str) -> ND
     right = np.isin(large[1], match_objects(truth, labels).prediction)
     edge = find_boundaries(large[1], mode="inner")
     picture[edge & right], picture[edge & ~right] = RIGHT, WRONG
-    band = 16 * ZOOM
+    line = 16 * ZOOM
+    band = 2 * line
     canvas = Image.new("RGB", (picture.shape[1], picture.shape[0] + band), (0, 0, 0))
     canvas.paste(Image.fromarray(picture), (0, band))
-    pen = ImageDraw.Draw(canvas)
-    pen.text((4 * ZOOM, 2 * ZOOM), caption, fill=FRAME, font=ImageFont.load_default(10 * ZOOM))
-    for y, x in WINDOWS:
-        corners = (x.start * ZOOM, y.start * ZOOM + band, x.stop * ZOOM - 1, y.stop * ZOOM - 1 + band)
+    pen, font = ImageDraw.Draw(canvas), ImageFont.load_default(10 * ZOOM)
+    pen.text((4 * ZOOM, 2 * ZOOM), caption, fill=FRAME, font=font)
+    x = 4.0 * ZOOM
+    for words, colour in LEGEND:
+        pen.text((x, line + 2 * ZOOM), words, fill=colour, font=font)
+        x += pen.textlength(words, font=font) + 12 * ZOOM
+    for rows, columns in WINDOWS:
+        corners = (columns.start * ZOOM, rows.start * ZOOM + band, columns.stop * ZOOM - 1, rows.stop * ZOOM - 1 + band)
         pen.rectangle(corners, outline=FRAME, width=ZOOM)
     return np.asarray(canvas)
 

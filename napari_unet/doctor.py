@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_unet.errors import DeviceError, UnetError
-from napari_unet.model import Model, code_version, shipped
+from napari_unet.model import Model, shipped
+from napari_unet.model_file import code_version
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

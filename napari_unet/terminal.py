@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import tempfile
+import time
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
     from napari_unet.jobs import Job, Progress
 
 T = TypeVar("T")
+
+BAR = "{desc}{n_fmt}/{total_fmt} |{bar}| {elapsed}, {remaining} left{postfix}"
+LINE_EVERY = 10.0  # seconds, at least, between two lines in a log; and a twentieth of the work
 
 ModelOption = Annotated[str, typer.Option(help="A shipped model's name, or a .unet file.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
@@ -71,7 +76,7 @@ def in_words(error: UnetError | OSError | MemoryError) -> str:
 
 
 def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, silent: bool = False) -> T:
-    """Run a job under a progress bar; where there is no terminal, write a line at each twentieth.
+    """Run a job under a progress bar; where there is no terminal, write a line now and then.
 
     Parameters
     ----------
@@ -87,20 +92,24 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
     T
         What the job returned.
     """
-    with tqdm(file=sys.stderr, leave=False, disable=None) as bar:
-        told = -1
+    # no smoothing: the time left counts the checks on the way too; 0: a new message is shown without a step
+    with tqdm(file=sys.stderr, leave=False, disable=None, bar_format=BAR, smoothing=0, miniters=0) as bar:
+        told, when = -1, -math.inf
 
         def report(progress: Progress) -> None:
-            nonlocal told
+            nonlocal told, when
             values = {key: f"{value:.3f}" for key, value in progress.values.items()}
             twentieth = 20 * progress.done // max(progress.total, 1)
-            if bar.disable and not silent and (twentieth != told or "score" in values):
-                told = twentieth
+            due = twentieth != told and time.monotonic() - when >= LINE_EVERY
+            if bar.disable and not silent and (due or "score" in values):
+                told, when = twentieth, time.monotonic()
                 figures = " ".join(f"{key} {value}" for key, value in values.items())
                 typer.echo(f"{progress.message} {progress.done}/{progress.total} {figures}".rstrip(), err=True)
-            bar.total, bar.n = progress.total, progress.done
             bar.set_description(progress.message, refresh=False)
             bar.set_postfix(values, refresh=False)
+            if bar.total != progress.total or progress.done < bar.n:  # another kind of work: its own time left
+                bar.reset(progress.total)
+            bar.n = progress.done
             bar.update(0)
             if also is not None:
                 also(progress)
@@ -242,6 +251,6 @@ def write_json(target: str | None, content: Any) -> None:
     if target == "-":
         typer.echo(text)
         return
-    from napari_unet.model import write_whole
+    from napari_unet.whole import write_whole
 
     write_whole(Path(target).expanduser(), f"{text}\n".encode())

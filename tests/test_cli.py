@@ -152,6 +152,16 @@ def test_segment_classes(tmp_path: Path, thresholding: Callable[..., Model], ima
     assert read_labels(tmp_path / "squares_labels.tif").dtype == np.uint8
 
 
+def test_segment_a_channel_in_which_nothing_can_be_seen(tmp_path: Path, model: Path) -> None:
+    both = np.stack([np.zeros((48, 52)), 100 * (squares(48, 52) > 0)]).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "both.tif", both, metadata={"axes": "CYX"}, imagej=True)
+    words = ("segment", tmp_path / "both.tif", "--model", model, "--output", tmp_path)
+    assert "all its pixels are the same: choose another with --channel" in run(*words).stdout
+    other = run(*words, "--channel", 1)
+    assert "4 objects" in other.stdout
+    assert "all its pixels" not in other.stdout
+
+
 def test_segment_settings(tmp_path: Path, model: Path, image: Path) -> None:
     result = run("segment", image, "--model", model, "--output", tmp_path, "--set", "min_size=1000")
     assert "0 objects" in result.stdout
@@ -281,6 +291,7 @@ def test_evaluate_classes(pairs: Path, thresholding: Callable[..., Model], tmp_p
 
 
 def test_evaluate_bad_folders(pairs: Path, model: Path, tmp_path: Path) -> None:
+    assert "absent' does not exist" in refused(run("evaluate", tmp_path / "absent", "--model", model))
     assert "'images'" in refused(run("evaluate", tmp_path, "--model", model))
     tifffile.imwrite(pairs / "masks" / "f2.tif", squares(40, 40))
     assert "f2.tif: " in refused(run("evaluate", pairs, "--model", model))
@@ -360,6 +371,7 @@ def test_folder_recipes(pairs: Path, tmp_path: Path) -> None:
         (["--set", "freeze_norms=maybe"], "freeze_norms"),
         (["--output", "nowhere/m.unet"], "nowhere"),
         (["--output", "mine"], "is a folder"),
+        (["--output", "mine.tif"], "ends in .unet"),
         (["--device", "abacus"], "'abacus'"),
     ],
 )
@@ -369,6 +381,22 @@ def test_train_bad_input(
     monkeypatch.chdir(tmp_path)
     assert said in refused(run("train", pairs, "--output", "mine.unet", *words))
     assert not Path("mine.unet").exists()
+
+
+def test_a_start_that_is_better_is_told_and_what_was_written_too(pairs: Path, model: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mine.unet"
+    spoils = ("--steps", 3, *QUICK, "--set", "learning_rate=1", "--set", "ema=0")
+    result = run("train", pairs, "--from", model, "--output", output, *spoils)
+    assert result.exit_code == 0, result.output
+    said = f"{output} holds the new model, but {model} itself is better on these images: go on with {model}, or train"
+    assert said in result.stdout
+    assert Model.load(output).version != Model.load(model).version
+
+
+def test_train_refuses_masks_without_objects(pairs: Path, tmp_path: Path) -> None:
+    for mask in (pairs / "masks").iterdir():
+        tifffile.imwrite(mask, np.zeros((48, 52), np.uint16))
+    assert "All masks" in refused(run("train", pairs, "--output", tmp_path / "mine.unet"))
 
 
 def test_train_bad_recipes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -62,7 +62,7 @@ def test_the_command_writes_picture_and_model(tmp_path: Path, tiny: Model) -> No
     assert "after" in result.stderr
     assert said["picture"] in result.stderr
     with Image.open(said["picture"]) as picture:
-        assert picture.size == (2 * 1024 + 8, 1024 + 32)
+        assert picture.size == (2 * 1024 + 8, 1024 + 64)
     assert Model.load(said["model"]).version == said["model_version"]
 
 
@@ -76,7 +76,15 @@ def test_right_objects_are_blue_and_wrong_ones_orange() -> None:
     band = picture.shape[0] - 2 * 300
     assert tuple(picture[band + 40, 80]) == demo.RIGHT
     assert tuple(picture[band + 200, 160]) == demo.WRONG
-    assert (picture[:band] > 200).any()  # the caption
+    assert (picture[: band // 2] > 200).any()  # the caption
+    for colour in (demo.RIGHT, demo.WRONG, demo.FRAME):  # the legend, each in its own colour
+        assert (picture[band // 2 : band] == colour).all(axis=-1).any()
+
+
+def test_the_legend_fits_into_the_picture_of_the_sample() -> None:
+    sample = sample_data.load(demo.SAMPLE)
+    picture = demo.draw(sample.image, sample.labels, sample.labels, "")
+    assert not picture[: picture.shape[0] - demo.ZOOM * sample.image.shape[0], -8:].any()
 
 
 def test_bad_input_leaves_nothing(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from typer.testing import CliRunner
@@ -50,6 +50,24 @@ def test_the_command(tmp_path: Path) -> None:
     said = json.loads((tmp_path / "d.json").read_text())
     assert said[0]["what"] == "python"
     assert set(said[0]) == {"what", "value", "level", "mend"}
+
+
+@pytest.mark.parametrize(
+    ("levels", "said", "code"),
+    [
+        (["ok", "ok"], "Nothing is to be mended.", 0),
+        (["ok", "note"], "Images can be segmented here; what is marked with - can be mended too.", 0),
+        (["note", "problem"], "Mend what is marked with ! to segment images.", 1),
+    ],
+)
+def test_the_last_line_fits_what_was_found(
+    levels: list[Any], said: str, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    findings = [doctor.Finding("it", "as it is", level, "" if level == "ok" else "Do this.") for level in levels]
+    monkeypatch.setattr(doctor, "examine", lambda: findings)
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.stdout.splitlines()[-1] == said
+    assert result.exit_code == code
 
 
 def test_a_broken_model(shelf: Path) -> None:

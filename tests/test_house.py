@@ -21,18 +21,21 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[1]
 HOUSE = ROOT / "napari_unet"
 
-GROUND = {"nets", "jobs", "errors"}
+GROUND = {"nets", "jobs", "errors", "whole"}
 WINGS = {"exchange", "learn", "infer", "store"}  # they may use one another, in a circle never
-INSIDE = WINGS | GROUND | {"model", "sample_data"}
+FLOOR = {"model", "model_file"}
+INSIDE = WINGS | GROUND | FLOOR | {"sample_data"}
 
 # Each room, and the rooms that it may import. "" is napari_unet/__init__.py, the public face.
 BELOW = {
     "errors": set(),
     "jobs": {"errors"},
+    "whole": set(),
     "nets": {"jobs", "errors"},
     "sample_data": {"jobs", "errors"},
-    "model": GROUND,
-    **{wing: (WINGS - {wing}) | GROUND | {"model", "sample_data"} for wing in WINGS},
+    "model_file": GROUND,
+    "model": GROUND | {"model_file"},
+    **{wing: (WINGS - {wing}) | GROUND | FLOOR | {"sample_data"} for wing in WINGS},
     "": INSIDE,
     "gui": INSIDE | {""},
     "terminal": INSIDE,  # what the commands of cli share; demo and doctor are two of them
@@ -213,7 +216,7 @@ def test_the_formats_import_without_screen() -> None:
 
 
 def test_the_doors_open_without_torch() -> None:
-    assert loads(named("", "model", "cli"), {"torch"}) == {}
+    assert loads(named("", "model", "model_file", "cli"), {"torch"}) == {}
 
 
 @pytest.mark.skipif(find_spec("napari") is None, reason="the dock needs napari")

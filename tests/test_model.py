@@ -6,6 +6,7 @@ import json
 import os
 import pickle  # noqa: TID251  (to make files that must be refused)
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from napari_unet.nets.config import UNetConfig
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
 IMAGE = np.random.default_rng(0).random((40, 33), np.float32)
 
@@ -85,7 +85,7 @@ def test_what_is_saved_is_loaded(how: dict[str, Any], tmp_path: Path) -> None:
         normalisation=(2.0, 99.0),
         diameter=23.5,
         pixel_size=0.325,
-        decode=DecodeSettings(foreground=0.4, seed=0.3, boundary=0.7, min_size=3),
+        decode=DecodeSettings(foreground=0.4, seed=0.3, boundary=0.7, middle=0.2, min_size=3),
         provenance=origin,
     )
     after = Model.load(before.save(tmp_path / "it.unet"))
@@ -143,8 +143,8 @@ def test_the_shipped_models_load_by_name_and_say_what_they_learned_from() -> Non
         assert Model.load(name).provenance.data
 
 
-@pytest.mark.parametrize("name", ["no such model", "/nowhere/mine.unet", "", ".", "a\0b"])
-def test_a_model_that_is_not_there_is_told(name: str) -> None:
+@pytest.mark.parametrize("name", ["no such model", "/nowhere/mine.unet", "", ".", "a\0b", None, 3, Path("a")])
+def test_a_model_that_is_not_there_is_told(name: Any) -> None:
     with pytest.raises(ModelFileError, match="There is no model"):
         Model.load(name)
 
@@ -192,6 +192,20 @@ def test_a_save_that_is_cut_short_leaves_the_old_file(
     assert [p.name for p in tmp_path.iterdir()] == ["it.unet"]
     assert target.read_bytes() == before
     assert Model.load(target).version == small().version
+
+
+@pytest.mark.parametrize("name", ["a.tif", "mine.unet.bak", "mine.v2"])
+def test_a_name_of_another_kind_of_file_is_refused(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("a picture", encoding="utf-8")
+    with pytest.raises(ModelFileError, match=f"'{name}': choose a name that ends in .unet"):
+        small().save(tmp_path / name)
+    assert (tmp_path / name).read_text(encoding="utf-8") == "a picture"
+
+
+@pytest.mark.parametrize("name", ["mine", "mine.UNET"])
+def test_a_name_without_a_suffix_is_taken_as_it_is(name: str, tmp_path: Path) -> None:
+    assert small().save(tmp_path / name) == tmp_path / name
+    assert Model.load(tmp_path / name).version == small().version
 
 
 # Broken and hostile files
@@ -297,6 +311,14 @@ def test_a_file_of_a_newer_version_asks_for_an_update(file: Path, tmp_path: Path
     refused(written(tmp_path / "it.unet", header, weights), "newer napari-unet .* update napari-unet-live")
 
 
+def test_a_file_from_before_the_middle_was_kept_has_the_default(file: Path, tmp_path: Path) -> None:
+    header, weights = parts(file)
+    del header["decode"]["middle"]
+    old = Model.load(written(tmp_path / "it.unet", {**header, "schema": 1}, weights))
+    assert old.decode == Model.load(file).decode
+    assert old.decode.middle == 0.4
+
+
 def changes() -> Iterator[tuple[str, Any]]:
     for key in ("config", "decode", "provenance", "classes", "normalisation"):
         yield from ((key, value) for value in (None, 3, "text", [], [[]], 1e400))
@@ -307,6 +329,7 @@ def changes() -> Iterator[tuple[str, Any]]:
     yield from (("channels", value) for value in ("rgb", "RGB", None, []))
     yield from (("classes", value) for value in (["background"], ["a", "b", "c"]))
     yield "decode", {"foreground": 2}
+    yield "decode", {"middle": -1}
     yield "decode", {"min_size": -1}
     yield "decode", {"unknown": 1}
     yield "provenance", {"data": None, "notices": []}

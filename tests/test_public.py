@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import napari_unet
-from napari_unet import DataError, Model
+from napari_unet import DataError, ImageError, Model
+from napari_unet.infer.read import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 RANDOM = np.random.default_rng(0)
 
@@ -183,3 +185,66 @@ def test_lists_dask_and_zarr(thresholding: Callable[..., Model], tmp_path: Path)
 def test_masks_that_do_not_fit_are_refused(call: str, masks: list[np.ndarray], said: str, tiny: Model) -> None:
     with pytest.raises(DataError, match=said):
         getattr(tiny, call)([RANDOM.random((20, 30))], masks)
+
+
+# First stumbles: one sentence says what to do instead
+
+IMAGE = RANDOM.random((20, 30))
+MASK = np.pad(np.ones((5, 5), int), ((3, 12), (4, 21)))
+
+
+@pytest.mark.parametrize("path", ["cells.tif", Path("cells.tif")])
+def test_a_path_is_no_image(path: str | Path, tiny: Model) -> None:
+    for call in (tiny.segment, tiny.predict, lambda it: tiny.fit([it], [MASK]), lambda it: tiny.evaluate([it], [MASK])):
+        with pytest.raises(ImageError, match=r"is the path 'cells.tif', expected an array: .*read_image\(path\).data"):
+            call(path)
+    for call in (tiny.fit, tiny.evaluate):
+        with pytest.raises(DataError, match=r"The images are the path 'cells.tif', expected a list of arrays"):
+            call(path, path)
+
+
+def test_what_the_sentence_says_works(tiny: Model, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "cells.tif", IMAGE.astype(np.float32))
+    labelled(tiny, read_image(tmp_path / "cells.tif").data, (20, 30))
+
+
+@pytest.mark.parametrize("call", ["fit", "evaluate"])
+@pytest.mark.parametrize(
+    ("images", "masks", "said"),
+    [
+        (IMAGE, MASK, r"The images are one array of shape \(20, 30\)"),
+        ([IMAGE], MASK, r"The masks are one array of shape \(20, 30\)"),
+        (np.stack([IMAGE] * 3, axis=-1), MASK, r"The masks are one array"),
+    ],
+)
+def test_a_bare_array_is_no_list(call: str, images: Any, masks: Any, said: str, tiny: Model) -> None:
+    with pytest.raises(DataError, match=said + r".* give \[image\] and \[mask\]"):
+        getattr(tiny, call)(images, masks)
+
+
+def test_a_setting_that_there_is_not_is_named_and_the_others_are_listed(tiny: Model) -> None:
+    with pytest.raises(DataError, match=r"no setting 'diametre': choose among axes, channel, diameter, "):
+        tiny.segment(IMAGE, diametre=20)
+    with pytest.raises(DataError, match=r"no setting 'epoch': choose among epochs, .*held_out, .*steps, batch, "):
+        tiny.fit([IMAGE], [MASK], epoch=3)
+
+
+def test_a_diameter_of_nothing_is_refused(tiny: Model) -> None:
+    with pytest.raises(ImageError, match="The diameter is 0, expected"):
+        tiny.segment(IMAGE, diameter=0)
+
+
+@pytest.mark.parametrize("task", ["instances", "classes"])
+def test_masks_that_are_all_empty_teach_nothing(task: Any) -> None:
+    model, nothing = Model.new(width=2, depth=1, task=task), np.zeros_like(MASK)
+    with pytest.raises(DataError, match="All masks to learn from are 0 everywhere"):
+        model.fit([IMAGE] * 2, [nothing] * 2, steps=1)
+    with pytest.raises(DataError, match="All masks to learn from are 0 everywhere"):
+        model.fit([IMAGE] * 2, [nothing, MASK], steps=1, held_out=0.5)
+    assert model.fit([IMAGE] * 2, [nothing, MASK], steps=1, crop=16, batch=2).version != model.version
+
+
+def test_scores_print_as_a_few_lines(tiny: Model) -> None:
+    scores = tiny.evaluate([IMAGE] * 3, [MASK] * 3)
+    assert str(scores) == repr(scores) == scores.table()
+    assert 3 < len(str(scores).splitlines()) < 10

@@ -20,6 +20,7 @@ from napari_unet.learn.evaluate import evaluate_job, read_pairs
 from napari_unet.learn.recipe import Recipe, Source
 from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.model import Model
+from napari_unet.whole import put_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -68,6 +69,7 @@ def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = 
                 f"{str(found[place])!r} and {str(image)!r} would both give {str(target)!r}: segment them into "
                 "different folders, or rename one."
             )
+        put_back(target)
         if target.exists() and not overwrite and not (target.is_file() and written_here(target)):
             raise DataError(
                 f"{str(target)!r} is there and may have been corrected by hand: move it, choose another "

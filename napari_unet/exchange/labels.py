@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import io
-import os
 import shutil
 import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
-from napari_unet.model import code_version, write_whole
+from napari_unet.model_file import code_version
+from napari_unet.whole import replace_folder, write_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +119,7 @@ def write_zarr(path: Path, labels: Labels, axes: str, scale: Mapping[str, float]
         said = _metadata(axes, scale, "0.4" if version2 else "0.5")
         group.attrs.update((said if version2 else {"ome": said}) | {SOFTWARE: dict(origin)})
         temporary.chmod(0o755)  # mkdtemp makes folders that only their owner may open
-        _put_in_place(temporary, path)
+        replace_folder(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -160,12 +159,3 @@ def _enter(path: Path) -> None:
 
 def _is_group(folder: Path) -> bool:
     return (folder / "zarr.json").exists() or (folder / ".zgroup").exists()
-
-
-def _put_in_place(new: Path, path: Path) -> None:
-    """Rename a finished folder to its name; what was there goes only when the new one stands."""
-    old = path.parent / f"{new.name}.old"
-    with suppress(FileNotFoundError):
-        os.rename(path, old)
-    os.rename(new, path)
-    shutil.rmtree(old, ignore_errors=True)

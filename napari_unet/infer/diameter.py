@@ -10,12 +10,11 @@ from napari_unet.errors import ImageError
 from napari_unet.infer.image import estimate_diameter, rescale
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
-from napari_unet.infer.segment import prepare
+from napari_unet.infer.segment import Seen, see
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike
 
     from napari_unet.model import Model
 
@@ -77,13 +76,12 @@ def diameter_job(
         raise ImageError(
             f"The model {model.name!r} names classes, not objects, so there is no diameter to find: leave it empty."
         )
-    array, _ = prepare(model, image, axes, channel)
-    array = array[(slice(None), *(n // 2 for n in array.shape[1 : array.ndim - model.ndim]))]
+    seen = see(model, image, axes, channel)
     scales = SCALES if model.diameter else SCALES[:1]
     looks: list[Look] = []
     for done, scale in enumerate(scales):
         yield Progress(done, len(scales) + 1, f"looking at scale {scale:g}")
-        looks += yield from _look(model, array, scale, device)
+        looks += yield from _look(model, seen, scale, device)
     if not looks:
         raise ImageError(
             f"The model {model.name!r} finds no objects at any scale: type their width, or choose another model."
@@ -91,7 +89,7 @@ def diameter_job(
     best = max(looks, key=lambda look: look.score)
     if model.diameter:  # once more at the scale that this makes right
         yield Progress(len(scales), len(scales) + 1, "looking once more")
-        again = yield from _look(model, array, _bounded(model.diameter / best.diameter), device)
+        again = yield from _look(model, seen, _bounded(model.diameter / best.diameter), device)
         best = max([best, *again], key=lambda look: look.score)
     return best.diameter
 
@@ -100,17 +98,18 @@ def _bounded(scale: float) -> float:
     return min(max(scale, 0.1), 8.0)
 
 
-def _look(model: Model, array: NDArray[np.float32], scale: float, device: str) -> Job[list[Look]]:
+def _look(model: Model, seen: Seen, scale: float, device: str) -> Job[list[Look]]:
     """Segment the middle of an image at one scale; nothing is seen where there are no objects."""
     side = round(SIDE[model.ndim] / scale)
-    middle = tuple(slice(max(0, (n - side) // 2), max(0, (n - side) // 2) + side) for n in array.shape[1:])
-    part = rescale(array[(slice(None), *middle)], scale)
-    maps = yield from predict_tiles(model, part, device)
+    leading, spatial = seen.shape[: -model.ndim], seen.shape[-model.ndim :]
+    starts = [max(0, (n - side) // 2) for n in spatial]
+    part, _ = seen.read([*(n // 2 for n in leading), *(slice(start, start + side) for start in starts)])
+    maps = yield from predict_tiles(model, rescale(part, scale), device)
     labels = decode(model, maps)
-    seen = estimate_diameter(labels)
+    width = estimate_diameter(labels)
     objects = int(labels.max(initial=0))
-    if seen is None:
+    if width is None:
         return []
     sure = float(1 - maps[0][labels > 0].mean())
-    fit = math.exp(-abs(math.log2(seen / model.diameter))) if model.diameter else 1.0
-    return [Look(seen / scale, objects, sure * fit * min(1.0, objects / FEW))]
+    fit = math.exp(-abs(math.log2(width / model.diameter))) if model.diameter else 1.0
+    return [Look(width / scale, objects, sure * fit * min(1.0, objects / FEW))]

@@ -320,8 +320,7 @@ def estimate_diameter(labels: ArrayLike, ndim: int | None = None) -> float | Non
     Returns
     -------
     float or None
-        In pixels, the median over all objects of the diameter of the circle of the same area (sphere of the
-        same volume in 3-D, length in 1-D); None without objects.
+        In pixels, see :func:`median_diameter`; None without objects.
     """
     objects = np.asarray(labels)
     ndim = ndim or objects.ndim
@@ -330,11 +329,20 @@ def estimate_diameter(labels: ArrayLike, ndim: int | None = None) -> float | Non
     for one in slices:
         ids, counts = np.unique(one, return_counts=True)
         sizes.append(counts[ids > 0])
-    size = np.concatenate(sizes) if sizes else np.zeros(0)
-    if not size.size:
+    return median_diameter(np.concatenate(sizes) if sizes else (), ndim)
+
+
+def median_diameter(sizes: ArrayLike, ndim: int) -> float | None:
+    """Return the median diameter of objects of so many pixels each; None without objects.
+
+    An object's diameter is that of the disk of the same area: in 3-D of the ball of the same volume, in 1-D its
+    length.
+    """
+    pixels = np.asarray(sizes, float)
+    if not pixels.size:
         return None
     unit_ball = math.pi ** (ndim / 2) / math.gamma(ndim / 2 + 1)
-    return float(2 * np.median((size / unit_ball) ** (1 / ndim)))
+    return float(2 * np.median((pixels / unit_ball) ** (1 / ndim)))
 
 
 def rescale(array: NDArray[np.float32], factor: float | Sequence[float]) -> NDArray[np.float32]:

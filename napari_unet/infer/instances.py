@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SMOOTH = 1.0  # sigma in pixels; the noise of single pixels makes no hills
 FLOOR = -4.0  # lower than any hill can be
-MIDDLE = 0.4  # what never comes as far from an edge as this has no middle: a smear, no object (docs/science.md)
 
 
 def decode(model: Model, maps: NDArray[np.float32]) -> NDArray[np.uint8] | NDArray[np.uint32]:
@@ -33,7 +32,7 @@ def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSe
     The distance, less the boundary, is a relief with a hill for each object. Watershed gives each top its basin;
     basins are joined again where the lower top stands less than `settings.seed` above the saddle between them
     (its dynamics: Grimaud 1992, doi:10.1117/12.60650). What counts is a difference, not a height: small and blurred
-    objects have low hills. An object without a middle is dropped.
+    objects have low hills. An object without a middle (`settings.middle`) is dropped.
 
     Parameters
     ----------
@@ -65,7 +64,7 @@ def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSe
     objects = _joined(basins, relief, heights, settings.seed)
     middles = np.zeros(count + 1, np.float32)
     np.maximum.at(middles, objects[basins[foreground]], distance[foreground])
-    objects[middles[objects] < MIDDLE] = 0
+    objects[middles[objects] < settings.middle] = 0
     return _renumber(objects[basins], settings.min_size)
 
 

@@ -14,6 +14,7 @@ from napari_unet.errors import ImageError
 from napari_unet.infer.image import Image, check_axes, check_pixels, guess_axes
 from napari_unet.infer.lazy import LazyArray, Pixels, as_pixels, view
 from napari_unet.infer.tiff import LAZY_ABOVE, complete_axes, known, micrometres, read_tiff
+from napari_unet.whole import put_back
 
 if TYPE_CHECKING:
     import os
@@ -162,6 +163,7 @@ def _counted(name: str) -> list[tuple[int, str]]:
 
 def _existing(path: str | os.PathLike[str]) -> Path:
     where = Path(path).expanduser()
+    put_back(where)
     if not where.exists():
         raise ImageError(f"{where} does not exist, expected an image or a folder of images: check the path.")
     return where
@@ -273,6 +275,7 @@ def _read_zarr(path: Path, labels: bool) -> _Found:
             listed = ", ".join(choices)
             raise ImageError(f"{path} holds several labels ({listed}), expected one: give {path}/labels/{choices[0]}.")
         if choices:
+            put_back(path / "labels" / choices[0])
             node = node[f"labels/{choices[0]}"]
             said = _ome(node)
     if "multiscales" not in said:

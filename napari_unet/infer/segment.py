@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import ImageError
+from napari_unet.errors import DataError, ImageError
 from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.jobs import Job, Progress, as_part, run
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
     from napari_unet.model import Model
@@ -78,8 +81,23 @@ def segment(
     -------
     uint32 or uint8 array
         The image's shape without channels; objects 1 to n, or class numbers.
+
+    Raises
+    ------
+    ImageError
+        If the image does not fit the model.
+    DataError
+        If there is no setting of that name.
     """
+    check_names(settings, ("axes", *(each.name for each in fields(SegmentSettings))))
     return run(segment_job(model, image, axes, SegmentSettings(**settings))).labels
+
+
+def check_names(given: Iterable[str], known: Sequence[str]) -> None:
+    """Refuse a setting that there is not; raises DataError, which lists those that there are."""
+    for name in given:
+        if name not in known:
+            raise DataError(f"There is no setting {name!r}: choose among {', '.join(known)}.")
 
 
 def predict(
@@ -188,6 +206,53 @@ def prepare(
     notes : list of str
         What was chosen or mended.
     """
+    return see(model, image, axes, channel).read(region)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """An image as a model sees it: channels chosen, brightness measured; its pixels are read part by part.
+
+    Attributes
+    ----------
+    pixels : array, ``(in_channels, *rest)``
+        As they are stored, maybe still on disk.
+    low, high : float
+        Percentiles of the whole image, which become 0 and 1.
+    notes : tuple of str
+        What was chosen.
+    """
+
+    pixels: Any
+    low: float
+    high: float
+    notes: tuple[str, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Length of each axis besides channels."""
+        return tuple(self.pixels.shape[1:])
+
+    def read(self, region: Sequence[int | slice] | None = None) -> tuple[NDArray[np.float32], list[str]]:
+        """Return a region ``float32 (in_channels, *rest)``, normalised, and notes on what was chosen or mended.
+
+        The region has one item for each axis besides channels; an axis with an integer is dropped.
+        """
+        data = np.asarray(self.pixels if region is None else self.pixels[(slice(None), *region)])
+        notes = list(self.notes)
+        if data.dtype.kind == "f":
+            broken = np.count_nonzero(~np.isfinite(data).all(axis=0))  # a grey image may stand there three times
+            notes += [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
+        return normalise(data, self.low, self.high), notes
+
+
+def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | None = None) -> Seen:
+    """Choose channels and measure the brightness of the whole image; raises ImageError if it does not fit the model."""
+    if isinstance(image, str | os.PathLike):
+        raise ImageError(
+            f"The image is the path {os.fspath(image)!r}, expected an array: read it first, with "
+            "napari_unet.infer.read.read_image(path).data."
+        )
     array: Any = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
     axes = axes or guess_axes(array.shape, array.dtype)
     chosen, rest, note = select_channels(array, axes, channel, model.channels)
@@ -204,11 +269,9 @@ def prepare(
         )
     low, high = percentiles(chosen, model.normalisation)
     notes = [note] if note else []
-    data = np.asarray(chosen if region is None else chosen[(slice(None), *region)])
-    if data.dtype.kind == "f":
-        broken = np.count_nonzero(~np.isfinite(data).all(axis=0))  # a grey image may stand there three times
-        notes += [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
-    return normalise(data, low, high), notes
+    if low == high and note.startswith("channel"):  # one of several
+        notes.append("all its pixels are the same: choose another with --channel / Channel")
+    return Seen(chosen, low, high, tuple(notes))
 
 
 def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
@@ -220,9 +283,9 @@ def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
 
 def scale_factor(model: Model, diameter: float | None) -> float:
     """Return by how much to enlarge the image so that its objects are as wide as those the model knows."""
-    if diameter is not None and not 0 <= diameter < np.inf:
+    if diameter is not None and not 0 < diameter < np.inf:
         raise ImageError(f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object.")
-    if not diameter or not model.diameter:
+    if diameter is None or model.diameter is None:
         return 1.0
     return float(np.clip(model.diameter / diameter, 0.05, 8))
 

@@ -8,11 +8,10 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
 from napari_unet.infer.image import rescale
-from napari_unet.infer.segment import prepare, scale_factor
+from napari_unet.infer.segment import Seen, scale_factor, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import TrainingTile, make_target
 
@@ -107,17 +106,16 @@ def correction_tiles(
         yield Progress(i, len(corrections), f"reading the corrections of {each.name}")
         if not each.state.any():
             continue
-        array, _ = prepare(model, each.image, each.axes, each.channel)
-        if not array.shape[1:] == each.labels.shape == each.state.shape:
+        seen = see(model, each.image, each.axes, each.channel)
+        if not seen.shape == each.labels.shape == each.state.shape:
             raise DataError(
                 f"The labels of {each.name!r} are {each.labels.shape} pixels and the image "
-                f"{array.shape[1:]}: segment it again, so that they fit."
+                f"{seen.shape}: segment it again, so that they fit."
             )
         for index in np.ndindex(each.labels.shape[: each.labels.ndim - model.ndim]):
             if not each.state[index].any():
                 continue
-            own = (array[:, *index], each.labels[index], each.state[index])
-            learned, scored = _part(*_slice_tile(model, *own, scale_factor(model, each.diameter), each.name))
+            learned, scored = _part(*_slice_tile(model, each, seen, index))
             tiles += [learned] if learned.weight.any() else []
             held_out += scored
     if not tiles and not held_out:
@@ -147,20 +145,14 @@ def known_weight(
     return weight
 
 
-def _slice_tile(
-    model: Model,
-    image: NDArray[np.float32],
-    labels: NDArray[np.integer[Any]],
-    state: NDArray[np.uint8],
-    factor: float,
-    name: str,
-) -> tuple[TrainingTile, Cells]:
-    """Cut a slice down to what is known and its context, and bring it to the scale the model works at."""
-    known = ndi.find_objects((state > 0).astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - 2 * CONTEXT, 0), s.stop + 2 * CONTEXT) for s in known)
+def _slice_tile(model: Model, given: Corrections, seen: Seen, index: tuple[int, ...]) -> tuple[TrainingTile, Cells]:
+    """Read of a slice what is known and its context, and bring it to the scale the model works at."""
+    factor = scale_factor(model, given.diameter)
+    box = _around(given.state[index])
     # cells are counted from the corner of the slice, so that each stays the same whatever else is corrected
-    places = [(np.arange(n) + 0.5)[s] for n, s in zip(state.shape, box, strict=True)]
-    image, labels, state = image[:, *box], labels[box], state[box]
+    places = [np.arange(s.start, s.stop) + 0.5 for s in box]
+    image, _ = seen.read((*index, *box))
+    labels, state = given.labels[index][box], given.state[index][box]
     if factor != 1:
         image = rescale(image, factor)
         sizes = zip(image.shape[1:], labels.shape, strict=True)
@@ -168,8 +160,17 @@ def _slice_tile(
         labels, state = labels[np.ix_(*look)], state[np.ix_(*look)]
         places = [place[nearest] for place, nearest in zip(places, look, strict=True)]
     weight = known_weight(labels, state, model.task)
-    tile = TrainingTile(image, make_target(labels, model.task), weight, name=name)
+    tile = TrainingTile(image, make_target(labels, model.task), weight, name=given.name)
     return tile, [(place * factor // CELL).astype(int) for place in places]
+
+
+def _around(state: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """Return the box of what is known and its context, found without a copy of the slice."""
+    box = []
+    for axis, length in enumerate(state.shape):
+        known = np.flatnonzero(state.any(axis=tuple(other for other in range(state.ndim) if other != axis)))
+        box.append(slice(max(int(known[0]) - 2 * CONTEXT, 0), min(int(known[-1]) + 1 + 2 * CONTEXT, length)))
+    return tuple(box)
 
 
 def _part(tile: TrainingTile, cells: Cells) -> tuple[TrainingTile, list[TrainingTile]]:

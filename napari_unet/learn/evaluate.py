@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -40,6 +41,7 @@ def evaluate(
     settings: SegmentSettings | None = None,
 ) -> Scores:
     """Segment images and score the labels against masks; see :func:`evaluate_job`."""
+    check_pairs(model, images, masks)
     return run(evaluate_job(model, images, masks, axes=[axes] * len(images), names=names, settings=settings))
 
 
@@ -80,8 +82,7 @@ def evaluate_job(
     DataError
         If there are no pairs, or their numbers or shapes differ.
     """
-    if not len(images) or len(images) != len(masks):
-        raise DataError(f"There are {len(images)} images and {len(masks)} masks: give one mask for each image.")
+    check_pairs(model, images, masks)
     scored = []
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         name = names[i] if names else f"image {i}"
@@ -97,6 +98,24 @@ def evaluate_job(
             scored.append(_score(model, truth[index], labels[index], name=part))
     yield Progress(len(images), len(images), "scored")
     return summarise(scored)
+
+
+def check_pairs(model: Model, images: Sequence[ArrayLike], masks: Sequence[ArrayLike]) -> None:
+    """Refuse anything but a list of images and one of as many masks; raises DataError."""
+    for what, given in (("images", images), ("masks", masks)):
+        if isinstance(given, str | os.PathLike):
+            raise DataError(
+                f"The {what} are the path {os.fspath(given)!r}, expected a list of arrays: read each file first, with "
+                "napari_unet.infer.read.read_image(path).data."
+            )
+        shape = getattr(given, "shape", None)
+        if shape is not None and len(shape) <= model.ndim:
+            raise DataError(
+                f"The {what} are one array of shape {tuple(shape)}, expected a list of arrays: give [image] and "
+                "[mask], also if there is only one of each."
+            )
+    if not len(images) or len(images) != len(masks):
+        raise DataError(f"There are {len(images)} images and {len(masks)} masks: give one mask for each image.")
 
 
 def score_tiles(model: Model, tiles: Sequence[TrainingTile], device: str = "auto") -> Job[Scores]:
@@ -151,13 +170,16 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Path]]:
     Raises
     ------
     DataError
-        If a folder is missing, or an image has no mask.
+        If the folder or one of the two in it is missing, or an image has no mask.
     ImageError
         If a folder is empty.
     """
     from napari_unet.infer.read import list_images
 
     root = Path(folder).expanduser()
+    if not root.is_dir():
+        what = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"The folder {str(root)!r} {what}, expected one with images/ and masks/ in it: check the path.")
     for part in ("images", "masks"):
         if not (root / part).is_dir():
             raise DataError(f"The folder {str(root)!r} has no folder {part!r}: put images/ and masks/ into it.")

@@ -156,7 +156,7 @@ class ImageScore:
         return result | {key: _keyed(getattr(counts, key)) for key in ("ap", "tp", "fp", "fn", "iou_sum")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scores(ImageScore):
     """How well a set of images was segmented.
 
@@ -166,6 +166,10 @@ class Scores(ImageScore):
     per_image: tuple[ImageScore, ...] = ()  # in the order given
     mean_ap: tuple[float, ...] = ()  # mean of the images' AP (Cellpose's way); empty for classes
     ap50_interval: tuple[float, float] | None = None  # bootstrap 95 % of pooled AP.50; None for classes
+
+    def __repr__(self) -> str:
+        """Write the table: what one would ask of scores at a prompt."""
+        return self.table()
 
     @property
     def mean_dice(self) -> float:

@@ -18,7 +18,7 @@ from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.evaluate import read_pairs, score_tiles, tune
 from napari_unet.learn.settings import SCRATCH, Augmentation, TrainSettings
-from napari_unet.learn.targets import training_tile, typical_diameter
+from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
 from napari_unet.learn.train import train
 from napari_unet.model import Model, Provenance
 
@@ -252,6 +252,7 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
             **recipe.network,
         )
     tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root)
+    check_objects(tiles)
     model = replace(model, diameter=model.diameter or typical_diameter(tiles))
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *(source.name or source.folder for source in recipe.data)))),

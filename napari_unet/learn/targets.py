@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -10,8 +9,11 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
+from napari_unet.infer.image import median_diameter
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from numpy.typing import NDArray
 
 MAX_ID = 2**24  # object numbers travel as float32, which is exact up to here
@@ -73,6 +75,12 @@ def training_tile(
     return TrainingTile(image, target, np.ones((2, *labels.shape), np.float32), share, name)
 
 
+def check_objects(tiles: Iterable[TrainingTile]) -> None:
+    """Refuse masks that are all empty, since a model would learn from them that there is nothing; raises DataError."""
+    if not any(tile.target[0].any() for tile in tiles):
+        raise DataError("All masks to learn from are 0 everywhere, expected numbers from 1 up: give some with objects.")
+
+
 def make_target(labels: NDArray[np.integer], task: Literal["instances", "classes"]) -> NDArray[np.float32]:
     """Return class, object number and distance, ``float32 (3, *spatial)``.
 
@@ -132,10 +140,8 @@ def inner_edge(labels: NDArray[np.integer]) -> NDArray[np.bool_]:
 
 
 def typical_diameter(tiles: list[TrainingTile]) -> float | None:
-    """Return the median diameter in pixels of a disk or ball as large as a known object; None without any."""
-    sizes = [np.bincount(tile.target[1][tile.weight[1] > 0].astype(np.int64))[1:] for tile in tiles]
-    counts = np.concatenate([s[s > 0] for s in sizes]) if sizes else np.empty(0)
-    if not len(counts):
+    """Return the median diameter in pixels of the known objects; None without any."""
+    if not tiles:
         return None
-    size, ndim = float(np.median(counts)), tiles[0].target.ndim - 1
-    return {1: size, 2: math.sqrt(4 * size / math.pi), 3: math.cbrt(6 * size / math.pi)}[ndim]
+    sizes = [np.bincount(tile.target[1][tile.weight[1] > 0].astype(np.int64))[1:] for tile in tiles]
+    return median_diameter(np.concatenate([size[size > 0] for size in sizes]), tiles[0].target.ndim - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -13,14 +13,14 @@ import torch
 
 from napari_unet.errors import DataError, DeviceError
 from napari_unet.infer.device import half_precision, out_of_memory, pick_device
-from napari_unet.infer.segment import prepare
+from napari_unet.infer.segment import check_names, prepare
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import Batches
-from napari_unet.learn.evaluate import headline, quality, quietly, score_tiles
+from napari_unet.learn.evaluate import check_pairs, headline, quality, quietly, score_tiles
 from napari_unet.learn.losses import total_loss
 from napari_unet.learn.settings import SCRATCH, TrainSettings
-from napari_unet.learn.targets import training_tile, typical_diameter
+from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
 from napari_unet.model import Provenance
 
 if TYPE_CHECKING:
@@ -302,15 +302,16 @@ def fit(
     Raises
     ------
     DataError
-        If numbers or shapes do not fit.
+        If numbers or shapes do not fit, all masks are empty, or there is no setting of that name.
     """
-    if not len(images) or len(images) != len(masks):
-        raise DataError(f"There are {len(images)} images and {len(masks)} masks: give one mask for each image.")
+    check_names(settings, ("epochs", "axes", "held_out", "report", *(each.name for each in fields(TrainSettings))))
+    check_pairs(model, images, masks)
     if not 0 <= held_out <= 0.5:
         raise DataError(f"The share to hold out is {held_out}, expected 0 to 0.5.")
     kept = len(images) - round(held_out * len(images))
     parts = [_slices(model, *pair, axes, i) for i, pair in enumerate(zip(images, masks, strict=True))]
     tiles, scored = list(chain(*parts[:kept])), list(chain(*parts[kept:]))
+    check_objects(tiles)
     if epochs < 1:
         raise DataError(f"The epochs are {epochs}, expected a number from 1 up.")
     base = TrainSettings() if model.provenance.data else SCRATCH

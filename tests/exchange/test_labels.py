@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,8 @@ import tifffile
 import yaozarrs
 import zarr
 
+from napari_unet.errors import DataError
+from napari_unet.exchange.files import plan
 from napari_unet.exchange.labels import write_tiff, write_zarr, written_here
 from napari_unet.infer.read import read_image, read_labels
 
@@ -69,6 +73,34 @@ def test_zarr_alone(tmp_path: Path, axes: str) -> None:
     assert (read.axes, dict(read.scale), read.data.dtype) == (axes, scale, np.uint32)
     np.testing.assert_array_equal(read_labels(path), numbers(axes))
     assert list(tmp_path.iterdir()) == [path]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+import numpy as np
+from napari_unet.exchange.labels import write_zarr
+rename = os.rename
+def until_the_old_is_away(source, target):
+    rename(source, target)
+    os._exit(9)
+os.rename = until_the_old_is_away
+write_zarr(Path(sys.argv[1]), np.ones((20, 30), np.uint32), "YX", {}, {})
+"""
+
+
+def test_a_kill_between_the_renames_loses_no_labels(tmp_path: Path) -> None:
+    image, alone = tmp_path / "cells.ome.zarr", tmp_path / "cells_labels.ome.zarr"
+    zarr.create_group(image).create_array("0", data=numbers("YX"))
+    for path in (image / "labels" / "nuclei", alone):
+        write_zarr(path, numbers("YX"), "YX", {}, {})
+        assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == 9
+        assert not path.exists()
+    np.testing.assert_array_equal(read_labels(image), numbers("YX"))
+    # what a hand may have corrected is found before it is written over
+    with pytest.raises(DataError, match="may have been corrected by hand"):
+        plan([image], tmp_path, "nuclei")
+    np.testing.assert_array_equal(read_labels(alone), numbers("YX"))
 
 
 @pytest.mark.parametrize("version", [2, 3])

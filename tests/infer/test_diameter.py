@@ -9,7 +9,9 @@ import pytest
 
 from napari_unet.errors import ImageError
 from napari_unet.infer import diameter as subject
+from napari_unet.infer import segment
 from napari_unet.infer.diameter import diameter_job
+from napari_unet.infer.lazy import LazyArray
 from napari_unet.jobs import run
 from napari_unet.model import Model
 
@@ -44,6 +46,21 @@ def test_a_model_without_a_diameter_looks_once(bright: Model) -> None:
 def test_a_movie_is_looked_at_in_its_middle(bright: Model) -> None:
     movie = np.stack([np.zeros((256, 256), np.float32), disks(20.0), np.zeros((256, 256), np.float32)])
     assert run(diameter_job(bright, movie, "TYX")) == pytest.approx(20, rel=0.12)
+
+
+def test_of_a_large_movie_only_the_middle_is_read(bright: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[tuple[int, ...]] = []
+
+    def on_disk(slices: tuple[slice, ...]) -> np.ndarray:
+        read.append(tuple(s.stop - s.start for s in slices))
+        assert slices[0] == slice(250, 251, 1)
+        y, x = (np.arange(s.start, s.stop) % 40 - 20 for s in slices[1:])
+        return (np.hypot(*np.meshgrid(y, x, indexing="ij")) <= 10).astype(np.float32)[None]
+
+    monkeypatch.setattr(segment, "percentiles", lambda *_: (0.0, 1.0))
+    movie = LazyArray((500, 20_000, 20_000), np.dtype(np.float32), on_disk)
+    assert run(diameter_job(bright, movie, "TYX")) == pytest.approx(20, rel=0.12)
+    assert max(read) == (1, 2560, 2560)
 
 
 def test_nothing_to_see_is_said(bright: Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage as ndi
 
 from napari_unet import DecodeSettings
-from napari_unet.infer.instances import MIDDLE, decode, decode_classes, decode_instances
+from napari_unet.infer.instances import decode, decode_classes, decode_instances
 from napari_unet.learn.matching import match_objects
 from napari_unet.learn.targets import inner_edge, normalised_distance
 
@@ -75,8 +76,8 @@ def test_objects_are_connected_foreground_with_a_middle(maps: np.ndarray, foregr
     found = decode_instances(maps, 2, DecodeSettings(foreground=foreground, min_size=0))
     inside = maps[0] < 1 - foreground
     assert not found[~inside].any()
-    assert (maps[3][inside & (found == 0)] < MIDDLE).all()
-    assert all(maps[3][found == number].max() >= MIDDLE for number in np.unique(found[found > 0]))
+    assert (maps[3][inside & (found == 0)] < ALL.middle).all()
+    assert all(maps[3][found == number].max() >= ALL.middle for number in np.unique(found[found > 0]))
     assert np.unique(found[found > 0]).tolist() == list(range(1, int(found.max()) + 1))
     for number, box in enumerate(ndi.find_objects(found), 1):
         assert ndi.label(found[box] == number, structure=np.ones((3, 3)))[1] == 1
@@ -89,6 +90,7 @@ def test_a_piece_without_a_middle_is_dropped_and_a_thin_object_is_not() -> None:
     assert same_partition(decode_instances(maps, 2, ALL), labels)
     maps[3, labels == 2] = 0.3  # a smear that the network saw as foreground only
     assert same_partition(decode_instances(maps, 2, ALL), np.where(labels == 2, 0, labels))
+    assert same_partition(decode_instances(maps, 2, replace(ALL, middle=0.25)), labels)
 
 
 def test_low_hills_are_told_apart_by_their_saddle() -> None:
@@ -169,6 +171,7 @@ def test_the_model_says_what_its_labels_mean(thresholding: Callable[..., Model])
         {"foreground": 1.1},
         {"seed": -0.1},
         {"boundary": float("nan")},
+        {"middle": 1.5},
         {"seed": "0.5"},
         {"min_size": -1},
         {"min_size": 2.5},

@@ -89,8 +89,20 @@ def test_a_channel_is_chosen_and_told(thresholding: Callable[..., Model]) -> Non
     assert (first.labels.max(), second.labels.max()) == (1, 2)
     assert "channel 0 of 2" in first.notes[0]
     assert "channel 1 of 2" in second.notes[0]
+    assert len(first.notes) == len(second.notes) == 1
     with pytest.raises(ImageError, match=r"(?i)channel 2"):
         model.segment(both, channel=2)
+
+
+@pytest.mark.parametrize("channel", [None, 0])
+def test_a_channel_in_which_nothing_can_be_seen_is_told(
+    channel: int | None, thresholding: Callable[..., Model]
+) -> None:
+    dark = np.stack([np.full(IMAGE.shape, 7, np.uint16), IMAGE])
+    result = run(segment_job(thresholding(), dark, "CYX", SegmentSettings(channel=channel)))
+    assert not result.labels.any()
+    assert result.notes[1].startswith("all its pixels are the same: choose another")
+    assert run(segment_job(thresholding(), dark[0])).notes == ()
 
 
 def test_grey_and_colour_meet_either_model(thresholding: Callable[..., Model]) -> None:
@@ -144,7 +156,7 @@ def test_the_scale_is_within_reason(thresholding: Callable[..., Model]) -> None:
     model = replace(thresholding(), diameter=20.0)
     assert [scale_factor(model, d) for d in (None, 20, 10, 1e9, 1e-9)] == [1, 1, 2, 0.05, 8]
     assert scale_factor(replace(model, diameter=None), 10) == 1
-    for wrong in (-1.0, float("nan"), float("inf")):
+    for wrong in (0, -1.0, float("nan"), float("inf")):
         with pytest.raises(ImageError, match="The diameter is"):
             model.segment(IMAGE, diameter=wrong)
 

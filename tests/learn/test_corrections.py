@@ -10,6 +10,10 @@ import numpy as np
 import pytest
 
 from napari_unet import DataError, Model
+from napari_unet.infer import segment
+from napari_unet.infer.image import percentiles
+from napari_unet.infer.lazy import LazyArray
+from napari_unet.infer.segment import prepare
 from napari_unet.jobs import run
 from napari_unet.learn import corrections as module
 from napari_unet.learn.corrections import Corrections, State, correction_tiles, known_weight
@@ -165,6 +169,32 @@ def test_only_what_is_known_and_its_surroundings_are_kept(model: Model) -> None:
     assert all(tile.image.shape[1] <= 10 + 16 and tile.image.shape[2] <= 30 + 16 for tile in tiles)
     assert all(max(tile.image.shape[1:]) <= 8 + 2 * 4 for tile in held_out)
     assert all(tile.name == "a" for tile in (*tiles, *held_out))
+
+
+def test_of_a_stack_only_the_corrected_parts_are_read(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = np.random.default_rng(0).integers(0, 4000, (5, 300, 200))
+    read: list[int] = []
+    measured: list[object] = []
+
+    def on_disk(slices: tuple[slice, ...]) -> np.ndarray:
+        read.append(stack[slices].size)
+        return stack[slices]
+
+    def measure(*given: Any) -> tuple[float, float]:
+        measured.append(given)
+        return percentiles(stack, given[1])
+
+    monkeypatch.setattr(segment, "percentiles", measure)
+    state = np.zeros(stack.shape, np.uint8)
+    state[1, 200:210, 100:130], state[4, :9, 3:5] = PAINTED, CONFIRMED
+    boxes = {1: np.s_[192:218, 92:138], 4: np.s_[0:17, 0:13]}
+    lazy = LazyArray(stack.shape, stack.dtype, on_disk)
+    tiles, _ = run(correction_tiles(model, [Corrections(lazy, np.ones(state.shape, int), state, axes="ZYX")]))
+    assert len(measured) == 1, "once for the whole stack"
+    assert read == [stack[i][box].size for i, box in boxes.items()]
+    whole, _ = prepare(model, stack, "ZYX")
+    for tile, (i, box) in zip(tiles, boxes.items(), strict=True):
+        np.testing.assert_array_equal(tile.image[0], whole[0, i][box])
 
 
 def test_so_little_that_all_of_it_would_be_held_out_is_learned_from(model: Model) -> None:

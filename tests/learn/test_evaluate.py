@@ -158,5 +158,10 @@ def test_what_is_wrong_with_a_folder_is_told(damage: Callable[[Path], Any], said
     damage(folder)
     with pytest.raises(UnetError, match=said):
         read_pairs(folder)
-    with pytest.raises(DataError, match="no folder 'images'"):
+
+
+def test_a_folder_that_is_not_there_is_told_itself(folder: Path) -> None:
+    with pytest.raises(DataError, match="nowhere' does not exist, expected one with images/"):
         read_pairs(folder / "nowhere")
+    with pytest.raises(DataError, match=r"a\.tif' is a file, expected one with images/"):
+        read_pairs(folder / "images" / "a.tif")

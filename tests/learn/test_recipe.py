@@ -176,7 +176,7 @@ def test_what_is_wrong_with_the_data_is_told(tmp_path: Path) -> None:
     broken = write(tmp_path / "broken.csv", "title\n0\n")
     write(tmp_path / "index.csv", "name,group,kind\n0,x,dim\n1,y,dim\n")
     cases = {
-        "no folder 'images'": Source("nowhere"),
+        "nowhere' does not exist": Source("nowhere"),
         "no.csv.* cannot be read": Source("a", index="no.csv"),
         "broken.csv.* cannot be read .*name": Source("a", index=broken.name),
         r"No image of 'a' has kind \['bright'\]": Source("a", index="index.csv", where={"kind": ["bright"]}),
@@ -202,6 +202,13 @@ def test_masks_that_do_not_fit_are_told_by_name(tmp_path: Path) -> None:
     fill(tmp_path / "stack", 1, shape=(5, 24, 24))
     with pytest.raises(UnetError, match="3 axes and the model 2: cut it into slices"):
         loaded(tmp_path, Source("stack"))
+
+
+def test_masks_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
+    for mask in (fill(tmp_path / "a", 2) / "masks").iterdir():
+        tifffile.imwrite(mask, np.zeros((24, 24), np.uint8))
+    with pytest.raises(DataError, match="All masks to learn from are 0 everywhere"):
+        run(train_recipe(Recipe("empty", (Source("a"),), network={"width": 1, "depth": 0}), tmp_path))
 
 
 def test_a_recipe_is_trained_and_says_so(tmp_path: Path) -> None:

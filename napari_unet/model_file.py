@@ -1,0 +1,227 @@
+"""The file of a model: what stands in its header, how it is written, and what is checked before any weight is read."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from napari_unet.errors import ModelFileError
+from napari_unet.nets.config import UNetConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_unet.nets.unet import UNet
+
+SCHEMA = 2  # 2: decode has `middle`; a file of schema 1 is read with its default
+SUFFIX = ".unet"
+TASKS = ("instances", "classes")
+IN_CHANNELS = {"grey": 1, "rgb": 3}
+
+_KEY = "napari_unet"
+_MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
+_DTYPES = {"F16", "BF16", "F32"}
+
+
+@dataclass(frozen=True)
+class DecodeSettings:
+    """How maps become instances; tuned on held-out images and kept in the model.
+
+    Attributes
+    ----------
+    foreground : float
+        A pixel belongs to an object above this probability, 0 to 1.
+    seed : float
+        How far the distance must rise above the saddle to a neighbour for an object of its own, 0 to 1.
+    boundary : float
+        How much the boundary counts against the distance, 0 to 1.
+    middle : float
+        An object whose distance nowhere reaches this has no middle: it is a smear, and dropped; 0 to 1. AP at an
+        IoU of .50 rises up to the default and no further (docs/science.md).
+    min_size : int
+        Objects with fewer pixels are dropped.
+    """
+
+    foreground: float = 0.5
+    seed: float = 0.15
+    boundary: float = 1.0
+    middle: float = 0.4
+    min_size: int = 12
+
+    def __post_init__(self) -> None:
+        """Refuse thresholds outside their range."""
+        for key in ("foreground", "seed", "boundary", "middle"):
+            value = getattr(self, key)
+            if not isinstance(value, (int, float)) or not 0 <= value <= 1:
+                raise ModelFileError(f"The decode threshold {key} is {value!r}, expected a number from 0 to 1.")
+        if not isinstance(self.min_size, int) or self.min_size < 0:
+            raise ModelFileError(f"The smallest object is {self.min_size!r} pixels, expected a whole number from 0 up.")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a model comes from: enough to cite it and to train it again.
+
+    Attributes
+    ----------
+    data : tuple of str
+        Names of the data it learned from.
+    notices : tuple of str
+        Licence notices that go with the weights.
+    recipe : mapping
+        The training settings, as plain values.
+    code_version : str
+        Version of napari-unet-live that trained it.
+    date : str
+        UTC, ISO 8601.
+    parent : str or None
+        `Model.version` of the model it started from.
+    """
+
+    data: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    code_version: str = ""
+    date: str = ""
+    parent: str | None = None
+
+    @classmethod
+    def now(cls, **known: Any) -> Provenance:
+        """Return a record with the present date and code version."""
+        return cls(code_version=code_version(), date=datetime.now(UTC).isoformat(timespec="seconds"), **known)
+
+
+def code_version() -> str:
+    """Return the version of the installed distribution, or ``"unknown"`` when run from a bare folder."""
+    try:
+        return metadata.version("napari-unet-live")
+    except metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def check_suffix(path: Path) -> None:
+    """Refuse a name that says that the file is something else than a model; one without a suffix may be."""
+    if path.suffix.lower() not in ("", SUFFIX):
+        raise ModelFileError(f"A model cannot be written to {path.name!r}: choose a name that ends in {SUFFIX}.")
+
+
+def weights_of(network: UNet) -> dict[str, Tensor]:
+    """Return what is kept of a network: all but the norms' batch counters, which nothing reads."""
+    return {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+def packed(network: UNet, header: Mapping[str, Any], *, half: bool) -> bytes:
+    """Return a model file: the weights, and a header that says their architecture and what is given here.
+
+    Parameters
+    ----------
+    network : UNet
+        Its weights and its architecture.
+    header : mapping
+        All other fields of a model, as plain values.
+    half : bool
+        Convolutions in float16; statistics of norms may lie outside its range and stay float32.
+    """
+    from safetensors.torch import save
+
+    weights = weights_of(network)
+    if half:
+        weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
+    text = json.dumps({"schema": SCHEMA, "config": network.config.to_dict(), **header})
+    return save(weights, metadata={_KEY: text})
+
+
+def read(path: Path, keys: Collection[str]) -> dict[str, Any]:
+    """Return what a model file holds: the network, and the `keys` of its header; ModelFileError if it is unsound."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    from napari_unet.nets.unet import UNet
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            declared = int.from_bytes(file.read(8), "little")
+        if size < 8 or declared > min(size - 8, _MAX_HEADER):
+            raise ModelFileError(f"{path.name!r} is not a whole model file: copy it again, or export it again.")
+        with safe_open(path, framework="pt") as file:
+            config, record = _checked_header(path.name, (file.metadata() or {}).get(_KEY), keys)
+            _check_tensors(path.name, config, file)
+            weights = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path.name!r} is not a whole model file ({error}): copy it again.") from error
+    if not all(part.isfinite().all() for part in weights.values()):
+        raise ModelFileError(f"{path.name!r} has weights that are not numbers: copy it again.")
+    network = UNet(config)
+    network.load_state_dict(weights, strict=False)  # names were compared; batch counters are not kept
+    return {"network": network.eval(), **record}
+
+
+def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple[UNetConfig, dict[str, Any]]:
+    """Return the architecture, and the other fields of a model, if they make sense together."""
+    if text is None:
+        raise ModelFileError(f"{name!r} is a safetensors file but not a napari-unet model: choose a {SUFFIX} file.")
+    try:
+        header = json.loads(text)
+        if header["schema"] > SCHEMA:
+            raise ModelFileError(
+                f"{name!r} was written by a newer napari-unet (file schema {header['schema']}, "
+                f"this one reads up to {SCHEMA}): update napari-unet-live."
+            )
+        config = UNetConfig(**header["config"])
+        record = {key: header[key] for key in keys}
+        record["name"] = str(record["name"])
+        low, high = map(float, record["normalisation"])
+        record["normalisation"] = (low, high)
+        record["classes"] = tuple(map(str, record["classes"]))
+        record["decode"] = DecodeSettings(**record["decode"])
+        origin = record["provenance"]
+        record["provenance"] = replace(
+            Provenance(**origin), data=tuple(origin["data"]), notices=tuple(origin["notices"])
+        )
+        for key in ("diameter", "pixel_size"):
+            if record[key] is not None:
+                record[key] = float(record[key])
+                if not 0 < record[key] < 1e6:
+                    raise ValueError(f"{key} is {record[key]}")
+        consistent = (
+            config.classes == len(record["classes"])
+            and record["task"] in TASKS
+            and config.instance_maps == (record["task"] == "instances")
+            and IN_CHANNELS.get(record["channels"]) == config.in_channels
+            and 0 <= low < high <= 100
+        )
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        raise ModelFileError(
+            f"The header of {name!r} cannot be understood ({error!r}): export the model again."
+        ) from error
+    if not consistent:
+        raise ModelFileError(f"The header of {name!r} contradicts itself: export the model again.")
+    return config, record
+
+
+def _check_tensors(name: str, config: UNetConfig, file: Any) -> None:
+    """Compare names, shapes and dtypes with the architecture before any tensor is read."""
+    import torch
+
+    from napari_unet.nets.unet import UNet
+
+    with torch.device("meta"):
+        expected = {key: list(v.shape) for key, v in weights_of(UNet(config)).items()}
+    found = set(file.keys())
+    if found != set(expected):
+        odd = sorted(found ^ set(expected))[0]
+        raise ModelFileError(f"The weights in {name!r} do not fit its architecture ({odd!r}): export the model again.")
+    for key, shape in expected.items():
+        part = file.get_slice(key)
+        if part.get_shape() != shape or part.get_dtype() not in _DTYPES:
+            raise ModelFileError(
+                f"In {name!r} the weights {key!r} are {part.get_dtype()} {part.get_shape()}, expected "
+                f"floating point {shape}: export the model again."
+            )
