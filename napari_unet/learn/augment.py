@@ -32,7 +32,7 @@ def augment(
     target : Tensor
         ``(N, 3, *spatial)``: class, object number, distance.
     weight : Tensor
-        ``(N, 2, *spatial)``; what comes from outside the image gets 0.
+        ``(N, 3, *spatial)``; what comes from outside the image gets 0.
     size : sequence of int
         Spatial size of the result.
     how : Augmentation

@@ -51,7 +51,7 @@ class Batches:
         self._read = tuple(math.ceil(n * MARGIN) for n in self.size)
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return image ``(N, C, *read)``, target ``(N, 3, *read)`` and weight ``(N, 2, *read)``."""
+        """Return image ``(N, C, *read)``, target ``(N, 3, *read)`` and weight ``(N, 3, *read)``."""
         picks = self._random.choice(len(self._tiles), self._count, p=self._shares)
         crops = [self._crop(i) for i in picks]
         image, target, weight = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))

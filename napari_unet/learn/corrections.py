@@ -8,12 +8,13 @@ from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
 from napari_unet.infer.image import rescale
 from napari_unet.infer.segment import Seen, scale_factor, see
 from napari_unet.jobs import Job, Progress
-from napari_unet.learn.targets import TrainingTile, make_target
+from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -128,20 +129,26 @@ def correction_tiles(
 def known_weight(
     labels: NDArray[np.integer[Any]], state: NDArray[np.uint8], task: str = "instances"
 ) -> NDArray[np.float32]:
-    """Return how much each pixel counts, ``float32 (2, *spatial)``: for its class; for boundary and distance.
+    """Return how much each pixel counts, ``float32 (3, *spatial)``: for its class; for its boundary; for its distance.
 
-    Boundary and distance of an object are known only if the object is known as a whole; on the background
-    they are 0, and known wherever the background is.
+    The distance of a pixel of an object is known only if the object is known as a whole. Its boundary is known also
+    where all pixels around it are known, or one that is known has another number: single strokes teach it. On
+    the background both are 0, and known wherever the background is.
     """
     table = np.array([WEIGHT[s] for s in State], np.float32)
-    weight = np.stack([table[state]] * 2)
+    weight = np.stack([table[state]] * 3)
     if task == "classes":
-        weight[1] = 0
+        weight[1:] = 0
         return weight
+    known = state > 0
     ids, inverse = np.unique(labels, return_inverse=True)
-    share = np.bincount(inverse.ravel(), weights=(state > 0).ravel()) / np.bincount(inverse.ravel())
-    whole = (share >= WHOLE) | (ids == 0)
-    weight[1] *= whole[inverse].reshape(labels.shape)
+    share = np.bincount(inverse.ravel(), weights=known.ravel()) / np.bincount(inverse.ravel())
+    whole = ((share >= WHOLE) | (ids == 0))[inverse].reshape(labels.shape)
+    numbers = labels.astype(np.int64)
+    above = ndi.maximum_filter(np.where(known, numbers, -1), size=3) > numbers
+    below = ndi.minimum_filter(np.where(known, numbers, MAX_ID), size=3) < numbers
+    weight[1] *= whole | above | below | ndi.minimum_filter(known, size=3)
+    weight[2] *= whole
     return weight
 
 

@@ -70,7 +70,7 @@ def fine_tune(
     if model.diameter is None or not any(each.diameter for each in corrections):  # learned at the image's own scale
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
     result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop)
-    if not any(tile.weight[1].any() and tile.target[1].any() for tile in tiles):
+    if not any(tile.weight[2].any() and tile.target[1].any() for tile in tiles):
         return result  # no whole object to choose thresholds on
     tuned = yield from tune(result.model, tiles, settings.device)
     if not held_out:

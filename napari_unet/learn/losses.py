@@ -29,7 +29,7 @@ def total_loss(logits: Tensor, target: Tensor, weight: Tensor, classes: int) -> 
     target : Tensor
         ``(N, 3, *spatial)``: class, object number, distance.
     weight : Tensor
-        ``(N, 2, *spatial)``: of the class; of boundary and distance.
+        ``(N, 3, *spatial)``: of the class; of the boundary; of the distance.
     classes : int
         Class channels, background included.
 
@@ -39,7 +39,7 @@ def total_loss(logits: Tensor, target: Tensor, weight: Tensor, classes: int) -> 
         One number; 0 where nothing is known.
     """
     logits = logits.float()
-    known, whole = weight[:, 0], weight[:, 1]
+    known = weight[:, 0]
     truth = target[:, 0].long()
     crowd = 1 + CROWDED * crowded(target[:, 1] * (known > 0))
     loss = weighted_mean(F.cross_entropy(logits[:, :classes], truth, reduction="none"), known * crowd)
@@ -51,7 +51,8 @@ def total_loss(logits: Tensor, target: Tensor, weight: Tensor, classes: int) -> 
         floor = F.binary_cross_entropy(edges, edges, reduction="none")
         inside = target[:, 1] > 0
         where = torch.where(inside, 1.0, OUTSIDE) * crowd
-        loss = loss + weighted_mean((wrong - floor).sum(dim=1), whole * where)
+        for i, each in enumerate((weight[:, 1], weight[:, 2])):
+            loss = loss + weighted_mean((wrong - floor)[:, i], each * where)
     return loss
 
 

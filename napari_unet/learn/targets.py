@@ -29,8 +29,8 @@ class TrainingTile:
         Normalised.
     target : float32 array, ``(3, *spatial)``
         Class number; object number; normalised distance to the object's edge, 0 outside to 1 in its middle.
-    weight : float32 array, ``(2, *spatial)``
-        How much a pixel counts: for its class; for its boundary and distance. 0 = unknown, it never counts.
+    weight : float32 array, ``(3, *spatial)``
+        How much a pixel counts: for its class; for its boundary; for its distance. 0 = unknown, it never counts.
     share : float
         How often it is drawn, relative to the others.
     name : str
@@ -72,7 +72,7 @@ def training_tile(
         See :class:`TrainingTile`.
     """
     target = make_target(labels, task)
-    return TrainingTile(image, target, np.ones((2, *labels.shape), np.float32), share, name)
+    return TrainingTile(image, target, np.ones((3, *labels.shape), np.float32), share, name)
 
 
 def check_objects(tiles: Iterable[TrainingTile]) -> None:
@@ -143,5 +143,5 @@ def typical_diameter(tiles: list[TrainingTile]) -> float | None:
     """Return the median diameter in pixels of the known objects; None without any."""
     if not tiles:
         return None
-    sizes = [np.bincount(tile.target[1][tile.weight[1] > 0].astype(np.int64))[1:] for tile in tiles]
+    sizes = [np.bincount(tile.target[1][tile.weight[2] > 0].astype(np.int64))[1:] for tile in tiles]
     return median_diameter(np.concatenate([size[size > 0] for size in sizes]), tiles[0].target.ndim - 1)

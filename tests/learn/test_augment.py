@@ -29,7 +29,7 @@ def scene(ndim: int, channels: int = 2, count: int = 3) -> tuple[Tensor, Tensor,
     numbers = (field * 5).floor()
     target = torch.cat(((numbers > 0).float(), numbers, field), dim=1)
     image = torch.cat((numbers, field), dim=1)[:, :channels]
-    weight = torch.ones(count, 2, *size)
+    weight = torch.ones(count, 3, *size)
     return image, target, weight
 
 
@@ -139,7 +139,7 @@ def test_light_changes_only_the_image(ndim: int, kind: dict[str, float]) -> None
 
 @pytest.mark.parametrize("size", [(1,), (1, 1), (1, 30), (2, 1, 3)])
 def test_the_smallest_images(size: tuple[int, ...]) -> None:
-    parts = torch.rand(2, 1, *size), torch.ones(2, 3, *size), torch.ones(2, 2, *size)
+    parts = torch.rand(2, 1, *size), torch.ones(2, 3, *size), torch.ones(2, 3, *size)
     for seed in range(5):
         result = varied(parts, Augmentation(), seed, size)
         assert all(part.shape[2:] == size and part.isfinite().all() for part in result)

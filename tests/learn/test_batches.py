@@ -54,7 +54,7 @@ def test_any_shape_gives_batches(shape: tuple[int, ...], known: float) -> None:
         read = tuple(int(np.ceil(n * MARGIN)) for n in batches.size)
         assert image.shape == (3, 1, *read)
         assert target.shape == (3, 3, *read)
-        assert weight.shape == (3, 2, *read)
+        assert weight.shape == (3, 3, *read)
         assert (weight[:, 0].flatten(1) > 0).any(dim=1).all(), "a crop that teaches nothing"
 
 
@@ -71,7 +71,7 @@ def test_every_place_is_read_and_what_lies_outside_never_counts() -> None:
         seen.update(image.unique().int().tolist())
     assert seen == set(range(1, 1201))
     image, target, weight = Batches([tile(10, 10)], 1, SETTINGS).draw()
-    assert weight.sum(dim=(2, 3)).tolist() == [[100, 100]] * 3
+    assert weight.sum(dim=(2, 3)).tolist() == [[100] * 3] * 3
     assert (target[:, 1] == 1).all(), "an object cut by the border goes on outside: no edge of it"
 
 

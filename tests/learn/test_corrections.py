@@ -144,10 +144,10 @@ def test_what_nobody_looked_at_never_counts(model: Model) -> None:
 def test_sure_pixels_count_more() -> None:
     labels = np.zeros((1, 4), int)
     weight = known_weight(labels, np.array([[UNKNOWN, CONFIRMED, ACCEPTED, PAINTED]], np.uint8))
-    assert weight.tolist() == [[[0, 0.5, 1, 1]], [[0, 0.5, 1, 1]]]
+    assert weight.tolist() == [[[0, 0.5, 1, 1]]] * 3
 
 
-def test_boundary_and_distance_are_known_only_of_whole_objects() -> None:
+def test_the_distance_is_known_only_of_whole_objects() -> None:
     labels = np.zeros((20, 40), int)
     labels[2:12, 2:12], labels[2:12, 12:22], labels[2:12, 25:35] = 1, 2, 3
     state = np.full(labels.shape, PAINTED)
@@ -155,11 +155,25 @@ def test_boundary_and_distance_are_known_only_of_whole_objects() -> None:
     state[labels == 3] = np.where(np.arange(100) < 97, PAINTED, UNKNOWN)  # as good as whole
     weight = known_weight(labels, state.astype(np.uint8))
     assert (weight[0] == (state > 0)).all()
-    assert (weight[1][labels == 1] == 1).all()
-    assert (weight[1][labels == 2] == 0).all()
-    assert weight[1][labels == 3].sum() == 97
-    assert (weight[1][labels == 0] == 1).all()
-    assert not known_weight(labels, state.astype(np.uint8), "classes")[1].any()
+    assert (weight[2][labels == 1] == 1).all()
+    assert (weight[2][labels == 2] == 0).all()
+    assert weight[2][labels == 3].sum() == 97
+    assert (weight[1:, labels == 0] == 1).all()
+    assert not known_weight(labels, state.astype(np.uint8), "classes")[1:].any()
+
+
+def test_single_strokes_teach_the_boundary_where_it_is_certain() -> None:
+    labels = np.zeros((20, 20), int)
+    labels[:, :10], labels[:, 10:] = 1, 2
+    state = np.zeros(labels.shape, np.uint8)
+    state[8:13, 3:12] = PAINTED  # across the edge between the two
+    state[2, 2:8] = PAINTED  # too thin to know what is beside it
+    weight = known_weight(labels, state)
+    assert (weight[1, 8:13, 9:11] == 1).all()  # another number beside it: an edge, whatever else is there
+    assert (weight[1, 9:12, 4:9] == 1).all()  # all around it is the same object: no edge
+    assert not weight[1, 2].any()
+    assert not weight[1, 8, 3:8].any()
+    assert not weight[2].any()
 
 
 def test_only_what_is_known_and_its_surroundings_are_kept(model: Model) -> None:

@@ -19,7 +19,7 @@ def batch(ndim: int, *, classes: int = 2, heads: int = 2, seed: int = 0) -> tupl
     numbers = torch.randint(0, 3, size, generator=random).float()
     cls = torch.randint(0, classes, size, generator=random).float() if heads == 0 else (numbers > 0).float()
     distance = torch.rand(size, generator=random) * (numbers > 0)
-    weight = torch.rand((2, 2, *SIZES[ndim]), generator=random)
+    weight = torch.rand((2, 3, *SIZES[ndim]), generator=random)
     weight = torch.where(torch.rand(size, generator=random)[:, None] < 0.5, 0, weight)
     return logits, torch.stack((cls, numbers, distance), dim=1), weight
 
@@ -69,7 +69,7 @@ def test_a_perfect_prediction_has_no_loss_and_a_wrong_one_has(ndim: int, classes
 
 def test_boundary_and_distance_count_only_where_the_object_is_known_as_a_whole() -> None:
     logits, target, weight = batch(2)
-    weight[:, 0], weight[:, 1] = 1, 0
+    weight[:, 0], weight[:, 1:] = 1, 0
     logits.requires_grad_(True)
     total_loss(logits, target, weight, 2).backward()
     assert logits.grad is not None

@@ -119,7 +119,7 @@ def tile(labels: Any, task: Any = "instances") -> TrainingTile:
 
 def test_every_pixel_of_a_mask_is_known() -> None:
     made = tile([[0, 2], [2, 1]])
-    assert made.weight.shape == (2, 2, 2)
+    assert made.weight.shape == (3, 2, 2)
     assert (made.weight == 1).all()
     assert made.labels.tolist() == [[0, 2], [2, 1]]
     assert tile([[0, 2]], "classes").labels.tolist() == [[0, 2]]

@@ -271,7 +271,7 @@ def test_what_is_unknown_is_not_learned_from() -> None:
     ("tiles", "said"),
     [
         ([], "no labelled pixels"),
-        ([replace(tile(0), weight=np.zeros((2, 48, 48), np.float32))], "no labelled pixels"),
+        ([replace(tile(0), weight=np.zeros((3, 48, 48), np.float32))], "no labelled pixels"),
         ([tile(0, ndim=3, side=16)], "0 has 3 axes and the model 2"),
         ([replace(tile(0), target=tile(0).target * 7)], "0 has class 7, but the classes are 0 to 1"),
     ],
