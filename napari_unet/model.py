@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -212,6 +212,28 @@ class Model:
                 f"{str(target)!r} cannot be written ({error}): choose another place, or make room."
             ) from error
         return target
+
+    def with_classes(self, classes: Sequence[str], task: Literal["instances", "classes"] = "classes") -> Model:
+        """Return a model that sees as this one does and says something else: the same body, an untrained head.
+
+        Parameters
+        ----------
+        classes : sequence of str
+            Background first.
+        task : {"instances", "classes"}
+            What the labels will mean.
+
+        Raises
+        ------
+        ModelFileError
+            If no model can be made of that.
+        """
+        size = {key: getattr(self.config, key) for key in ("ndim", "width", "depth", "max_width")}
+        new = Model.new(channels=self.channels, classes=classes, task=task, name=self.name, **size)
+        body = {key: value for key, value in self.network.state_dict().items() if not key.startswith("head.")}
+        new.network.load_state_dict(body, strict=False)
+        kept = {key: getattr(self, key) for key in ("normalisation", "diameter", "pixel_size", "provenance")}
+        return replace(new, **kept)
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
         """Return the maps ``float32 (channel, *spatial)``; see :func:`napari_unet.infer.segment.predict`."""

@@ -364,7 +364,6 @@ def test_folder_recipes(pairs: Path, tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["--task", "magic"], "'magic'"),
-        (["--task", "classes", "--from", "bright.unet"], "one of instances"),
         (["--from", "nobody"], "'nobody'"),
         (["--steps", "0"], "--steps"),
         (["--set", "batch=0"], "expected 1 to 256"),

@@ -127,6 +127,18 @@ def test_a_new_model_is_the_same_for_the_same_seed() -> None:
     assert (maps[0] != maps[2]).any()
 
 
+def test_a_new_head_on_the_same_body() -> None:
+    old = replace(small(), diameter=17.0, provenance=Provenance(data=("some",), notices=("a notice",)))
+    new = old.with_classes(("background", "myelin", "axon"))
+    assert (new.task, new.classes, new.config.out_channels) == ("classes", ("background", "myelin", "axon"), 3)
+    assert (new.diameter, new.provenance, new.normalisation) == (old.diameter, old.provenance, old.normalisation)
+    before, after = old.network.state_dict(), new.network.state_dict()
+    assert all(torch.equal(before[key], after[key]) for key in after if not key.startswith("head."))
+    assert new.segment(IMAGE, device="cpu").dtype == np.uint8
+    again = new.with_classes(("background", "cell"), "instances")
+    assert again.config == old.config
+
+
 @pytest.mark.parametrize(
     "how", [{"task": "semantic"}, {"channels": "RGB"}, {"ndim": 4}, {"classes": ("background",)}, {"width": 0}]
 )

@@ -183,14 +183,15 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     name : str
         Of the model.
     task : {"instances", "classes"}, optional
-        What the masks mean; the default is that of `start`, else instances.
+        What the masks mean; the default is that of `start`, else instances. Another one than that of `start` gives it
+        a new head.
     start : str, optional
         The model to start from.
 
     Raises
     ------
     DataError
-        If folder, task and start do not fit together.
+        If there is no such task, or the masks do not fit it.
     """
     if task not in (None, "instances", "classes"):
         raise DataError(f"--task is {task!r}, expected instances or classes: choose one of them.")
@@ -198,12 +199,11 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     source = Source(folder.resolve().name, name=folder.resolve().name)
     recipe = Recipe(name, (source,), held_out=0.1 if len(pairs) >= 3 else 0.0)
     if start:
-        known = Model.load(start).task
-        if task not in (None, known):
-            raise DataError(f"--task is {task!r}, but the model {start!r} is one of {known}: leave --task out.")
-        return replace(recipe, start=start, train=TrainSettings(steps=500))
+        recipe = replace(recipe, start=start, train=TrainSettings(steps=500))
+        if task in (None, Model.load(start).task):
+            return recipe
     axes = read_image(pairs[0][0]).axes
-    classes = recipe.classes
+    classes: tuple[str, ...] = ("background", "object")
     if task == "classes":
         count = max(2, 1 + max(int(np.max(read_labels(mask), initial=0)) for _, mask in pairs))
         if count > 255:
@@ -215,7 +215,7 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
         classes=classes,
         channels="rgb" if "S" in axes else "grey",
         network={"ndim": 3} if "Z" in axes else {},
-        train=SCRATCH,
+        train=recipe.train if start else SCRATCH,
     )
 
 

@@ -7,6 +7,7 @@ import os
 import tomllib
 from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -49,6 +50,8 @@ class Source:
         the same field, so they are never parted between training and held-out.
     where : mapping
         Only images whose column in `index` has one of these values.
+    leave_out : tuple of str
+        Patterns such as ``kidney*`` of the names of images that are neither learned from nor scored on.
     notice : str
         Licence notice that goes with the weights.
     """
@@ -58,6 +61,7 @@ class Source:
     share: float = 1.0
     index: str = ""
     where: Mapping[str, list[str]] = field(default_factory=dict)
+    leave_out: tuple[str, ...] = ()
     notice: str = ""
 
     def __post_init__(self) -> None:
@@ -75,7 +79,8 @@ class Recipe:
     name, task, classes, channels, network
         What :meth:`Model.new` is given.
     start : str
-        A model to start from instead: a shipped name or a path.
+        A model to start from instead: a shipped name or a path. Where task or classes are not its own, it gets a new
+        head; where they are not given, they stay.
     held_out : float
         Share of the groups, 0 to 0.5, that is not learned from but scored on.
     data : tuple of Source
@@ -86,8 +91,8 @@ class Recipe:
 
     name: str
     data: tuple[Source, ...]
-    task: Literal["instances", "classes"] = "instances"
-    classes: tuple[str, ...] = ("background", "object")
+    task: Literal["instances", "classes"] | None = None
+    classes: tuple[str, ...] | None = None
     channels: Literal["grey", "rgb"] = "grey"
     network: Mapping[str, int] = field(default_factory=dict)
     start: str = ""
@@ -118,7 +123,7 @@ def read_recipe(path: str | Path) -> Recipe:
         if isinstance(train["augmentation"], dict):
             train["augmentation"] = Augmentation(**train["augmentation"])
         data = tuple(Source(**entry) for entry in values.pop("data", []))
-        classes = tuple(values.pop("classes", ("background", "object")))
+        classes = tuple(values.pop("classes", ())) or None
         return Recipe(data=data, classes=classes, train=TrainSettings(**train), **values)
     except (OSError, TypeError, ValueError) as error:
         raise DataError(
@@ -174,6 +179,7 @@ def load_tiles(
 def _entries(root: Path, source: Source) -> list[tuple[Path, Path, int, str]]:
     """Return image, mask, size of its group and name of its group for each image of a source."""
     pairs = read_pairs(root / source.folder)
+    pairs = [pair for pair in pairs if not any(fnmatch(pair[0].stem, pattern) for pattern in source.leave_out)]
     rows = _read_index(root / source.index) if source.index else {}
     for column, allowed in source.where.items():
         pairs = [pair for pair in pairs if rows.get(pair[0].stem, {}).get(column) in allowed]
@@ -240,17 +246,7 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     stop : callable
         See :func:`napari_unet.learn.train.train`.
     """
-    if recipe.start:
-        model = replace(Model.load(recipe.start), name=recipe.name)
-    else:
-        model = Model.new(
-            task=recipe.task,
-            classes=recipe.classes,
-            channels=recipe.channels,
-            name=recipe.name,
-            seed=recipe.train.seed,
-            **recipe.network,
-        )
+    model = _beginning(recipe)
     tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root)
     check_objects(tiles)
     model = replace(model, diameter=model.diameter or typical_diameter(tiles))
@@ -266,3 +262,21 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     tuned = yield from tune(result.model, held_out, recipe.train.device)
     after = yield from score_tiles(tuned, held_out, recipe.train.device)
     return replace(result, model=tuned, after=after)
+
+
+def _beginning(recipe: Recipe) -> Model:
+    """Return the model that a recipe begins with, with a new head if the recipe says something else than it."""
+    if recipe.start:
+        model = replace(Model.load(recipe.start), name=recipe.name)
+        task, classes = recipe.task or model.task, recipe.classes or model.classes
+        if (task, len(classes)) == (model.task, len(model.classes)):
+            return replace(model, classes=classes)
+        return model.with_classes(classes, task)
+    return Model.new(
+        task=recipe.task or "instances",
+        classes=recipe.classes or ("background", "object"),
+        channels=recipe.channels,
+        name=recipe.name,
+        seed=recipe.train.seed,
+        **recipe.network,
+    )

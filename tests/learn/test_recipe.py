@@ -211,6 +211,28 @@ def test_masks_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
         run(train_recipe(Recipe("empty", (Source("a"),), network={"width": 1, "depth": 0}), tmp_path))
 
 
+def test_images_that_are_left_out_are_neither_learned_from_nor_scored_on(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 6)
+    tiles, held_out = loaded(tmp_path, Source("a", leave_out=("[45]", "0*")), held_out=0.5)
+    assert sorted(tile.name for tile in (*tiles, *held_out)) == ["1", "2", "3"]
+
+
+def test_a_model_to_start_from_gets_the_classes_of_the_recipe(tmp_path: Path) -> None:
+    fill(tmp_path / "a", 4)
+    path = Model.new(width=1, depth=0, name="base").save(tmp_path / "base.unet")
+    settings = replace(SCRATCH, steps=1, batch=1, crop=16, checks=1)
+    how = {"start": str(path), "data": (Source("a"),), "train": settings}
+    same = run(train_recipe(Recipe("mine", **how), tmp_path)).model
+    assert (same.task, same.classes, same.name) == ("instances", ("background", "object"), "mine")
+    renamed = run(train_recipe(Recipe("mine", classes=("background", "cell"), **how), tmp_path)).model
+    assert (renamed.task, renamed.classes) == ("instances", ("background", "cell"))
+    for mask in (tmp_path / "a" / "masks").iterdir():
+        tifffile.imwrite(mask, np.minimum(tifffile.imread(mask), 2))
+    classes = ("background", "one", "two")
+    other = run(train_recipe(Recipe("mine", task="classes", classes=classes, **how), tmp_path)).model
+    assert (other.task, other.classes, other.config.out_channels) == ("classes", classes, 3)
+
+
 def test_a_recipe_is_trained_and_says_so(tmp_path: Path) -> None:
     fill(tmp_path / "a", 4)
     settings = TrainSettings(steps=30, batch=2, crop=24, learning_rate=2e-2, ema=0.9, freeze_norms=False, checks=2)

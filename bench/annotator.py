@@ -1,0 +1,163 @@
+"""How long a person needs until a model is right: a simulated annotator corrects, tile by tile, and lets it learn.
+
+In each image it takes the 256² tile with most to see, segments it with the model as it is, corrects every object that
+is off with the tools of `learn.objects`, calls the tile right and fine-tunes. It ends when the test score is 95 % of
+--goal (what all the data give: see fewshot.py --full).
+
+Seconds are those of the keystroke-level model (Card, Moran & Newell 1980, doi:10.1145/358886.358895): M 1.35 to make
+up one's mind, P 1.1 to point, B 0.1 for a button pressed or let go, K 0.28 a key, and D = 0.9 n + 0.16 l to draw n
+strokes of l cm in all; and 0.4 to look at an object and find it right (model human processor, Card et al. 1983).
+
+    python bench/annotator.py --goal 0.80 --json annotator.json
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from accuracy import score
+from data import LEARNED, TESTS, Labelled, read
+from fewshot import DOMAINS, base, tiles
+from report import arguments, report
+
+from napari_unet.errors import DataError
+from napari_unet.infer.segment import SegmentSettings, segment_job
+from napari_unet.jobs import run
+from napari_unet.learn import objects
+from napari_unet.learn.corrections import Corrections, State
+from napari_unet.learn.evaluate import headline
+from napari_unet.learn.finetune import fine_tune
+from napari_unet.learn.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_unet.model import Model
+
+M, P, B, K, LOOK = 1.35, 1.1, 0.1, 0.28, 0.4  # seconds, see above
+CM = 0.05  # of screen for a pixel of the image: a 256² tile is shown 13 cm wide
+STROKES = 8  # straight strokes that an outline is drawn with
+ENOUGH = 0.95  # share of the goal at which the annotator stops
+SAME = 0.1  # share of a truth that a found object must cover to be meant for it
+
+
+@dataclass
+class Work:
+    """What the annotator did."""
+
+    seconds: float = 0.0
+    actions: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("delete", "merge", "split", "brush"), 0))
+
+    def does(self, action: str, seconds: float) -> None:
+        """Count an action on an object."""
+        self.actions[action] += 1
+        self.seconds += seconds
+
+
+def main() -> None:
+    """Simulate one person for each seed and print a line for each round."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--model", default="nuclei")
+    parser.add_argument("--domain", choices=[d for d in DOMAINS if d != "axons"], default="phase cells")
+    parser.add_argument("--goal", type=float, required=True, help="AP.50 of the model that learned from all the data")
+    parser.add_argument("--care", type=float, default=0.7, help="an object below this IoU is corrected")
+    parser.add_argument("--brush-only", action="store_true", help="no split, merge or delete: brush and eraser")
+    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, default=3)
+    chosen = parser.parse_args()
+    learned, test = (read(part[name]) for part, name in zip((LEARNED, TESTS), DOMAINS[chosen.domain], strict=True))
+    rows: list[dict[str, Any]] = []
+    for seed in range(chosen.seeds):
+        start = model = base(chosen.model, chosen.domain)
+        work, given, seconds = Work(), [], 0.0
+        for number, (each, window) in enumerate(tiles(learned, chosen.rounds, seed), start=1):
+            given.append(correct(model, each, window, work, care=chosen.care, brush_only=chosen.brush_only))
+            began = time.process_time()
+            model = run(fine_tune(start, given, replace(TrainSettings(), seed=seed))).model
+            seconds += time.process_time() - began
+            reached = headline(score(model, test))
+            rows.append({"seed": seed, "tiles": number, "objects": sum(work.actions.values())} | work.actions)
+            rows[-1] |= {"minutes": work.seconds / 60, "CPU seconds": seconds, "AP.50": reached}
+            print(rows[-1], flush=True)
+            if reached >= ENOUGH * chosen.goal:
+                break
+    report(rows, chosen.json)
+
+
+def correct(
+    model: Model, each: Labelled, window: tuple[slice, ...], work: Work, *, care: float, brush_only: bool
+) -> Corrections:
+    """Segment an image, correct a window of it until every object is right, and call the window right."""
+    labels = run(segment_job(model, each.image, each.axes, SegmentSettings())).labels.astype(np.int64)
+    state = np.zeros(labels.shape, np.uint8)
+    state[window] = State.CONFIRMED
+    part, truth = labels[window], each.mask[window].astype(np.int64)
+    if not brush_only:
+        part = tidied(part, truth, work, care)
+    fresh = int(labels.max()) + int(part.max()) + 1
+    right = np.zeros_like(part)
+    for number in np.unique(truth[truth > 0]):
+        mine, found = truth == number, best(part, truth == number)
+        there = part == found
+        if found and overlap(there, mine) >= care:
+            right[there & (right == 0)] = number + fresh  # good enough: left as it is
+            work.seconds += LOOK
+        else:
+            right[mine] = number + fresh
+            outline = int((mine ^ np.roll(mine, 1, 0)).sum() + (mine ^ np.roll(mine, 1, 1)).sum()) * 0.8
+            work.does("brush", M + P + 2 * B + 0.9 * STROKES + 0.16 * CM * outline)
+            state[window][mine] = State.PAINTED
+    for number in np.unique(part[(part > 0) & (right == 0)]):  # what is left of it lies where no object is
+        if (right[part == number] > 0).mean() <= SAME:
+            work.does("delete", M + P + K)
+    labels[window] = right
+    work.seconds += M + P + 2 * B + K  # the next tile, and T
+    return Corrections(each.image, labels, state, axes=each.axes, name=each.name)
+
+
+def tidied(part: NDArray[Any], truth: NDArray[Any], work: Work, care: float) -> NDArray[Any]:
+    """Merge and split found objects where that makes them right."""
+    part = part.copy()
+    for number in np.unique(truth[truth > 0]):
+        mine = truth == number
+        pieces, counts = np.unique(part[mine & (part > 0)], return_counts=True)
+        sizes = np.array([np.count_nonzero(part == piece) for piece in pieces])
+        pieces = pieces[counts > 0.5 * sizes]  # they lie mostly in this object
+        if len(pieces) > 1 and overlap(np.isin(part, pieces), mine) >= care:
+            edit = objects.merge(part, pieces.tolist())
+            part[edit.region] = edit.values
+            work.does("merge", M + P + 2 * B + P)
+    for number in np.unique(part[part > 0]):
+        inside, counts = np.unique(truth[(part == number) & (truth > 0)], return_counts=True)
+        sizes = np.array([np.count_nonzero(truth == each) for each in inside])
+        inside = inside[counts > 0.5 * sizes]
+        if len(inside) < 2:
+            continue
+        middles = [np.argwhere((truth == each) & (part == number)).mean(axis=0).tolist() for each in inside]
+        try:
+            edit = objects.split_at(part, int(number), middles, int(part.max()) + 1)
+        except DataError:  # a middle lies outside a crescent: the brush will do it
+            continue
+        part[edit.region] = edit.values
+        for _ in inside[1:]:
+            work.does("split", M + P + 2 * B + P)
+    return part
+
+
+def best(part: NDArray[Any], mine: NDArray[np.bool_]) -> int:
+    """Return the found object that covers most of a true one; 0 if none does."""
+    counts = np.bincount(part[mine])
+    counts[0] = 0
+    return int(counts.argmax()) if counts.max(initial=0) >= SAME * mine.sum() else 0
+
+
+def overlap(a: NDArray[np.bool_], b: NDArray[np.bool_]) -> float:
+    """Return the IoU of two masks."""
+    return float(np.count_nonzero(a & b) / max(np.count_nonzero(a | b), 1))
+
+
+if __name__ == "__main__":
+    main()

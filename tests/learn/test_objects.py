@@ -1,0 +1,135 @@
+"""Tools on single objects change what they should, and nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage as ndi
+
+from napari_unet.errors import DataError
+from napari_unet.learn import objects
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Two disks that touch (1, 2), one apart (3)."""
+    y, x = np.mgrid[:60, :90]
+    made = np.zeros((60, 90), np.uint32)
+    made[np.hypot(y - 25, x - 20) < 12] = 1
+    made[np.hypot(y - 25, x - 42) < 12] = 2
+    made[np.hypot(y - 40, x - 75) < 8] = 3
+    return made
+
+
+def written(labels: np.ndarray, edit: objects.Edit) -> np.ndarray:
+    after = labels.copy()
+    after[edit.region] = edit.values
+    return after
+
+
+def test_the_labels_given_stay_as_they_were(labels: np.ndarray) -> None:
+    before = labels.copy()
+    objects.delete(labels, 1)
+    objects.merge(labels, [1, 2])
+    objects.split_at(labels, 1, [(25, 14), (25, 26)], 9)
+    objects.split_along(labels, 1, np.array([[5, 20], [45, 20]]), 9)
+    for tool in (objects.fill_holes, objects.smooth, objects.grow):
+        tool(labels, 1)
+    np.testing.assert_array_equal(labels, before)
+
+
+def test_delete_takes_one_object_away(labels: np.ndarray) -> None:
+    after = written(labels, objects.delete(labels, 2))
+    np.testing.assert_array_equal(after, np.where(labels == 2, 0, labels))
+
+
+def test_merge_makes_one_object_and_closes_the_gap(labels: np.ndarray) -> None:
+    labels[:, 31] = 0  # a line of background between 1 and 2
+    after = written(labels, objects.merge(labels, [2, 1]))
+    assert ndi.label(after == 2)[1] == 1
+    assert not (after == 1).any()
+    np.testing.assert_array_equal(after == 3, labels == 3)
+    assert ((after == 2) & (labels == 0)).sum() < 40  # the gap, no more
+
+
+def test_merge_wants_two_objects(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="two objects"):
+        objects.merge(labels, [1, 0, 1])
+
+
+@pytest.mark.parametrize(
+    "path", [[[5, 20], [45, 20]], [[25, 2], [25, 50]], [[10, 8], [40, 33]], [[4, 15], [25, 22], [44, 15]]]
+)
+def test_a_line_parts_an_object_and_loses_no_pixel(labels: np.ndarray, path: list[list[int]]) -> None:
+    after = written(labels, objects.split_along(labels, 1, np.array(path), 7))
+    np.testing.assert_array_equal(np.isin(after, (1, 7)), labels == 1)
+    np.testing.assert_array_equal(after[labels != 1], labels[labels != 1])
+    one, two = (after == 1).sum(), (after == 7).sum()
+    assert one >= two > 50
+    assert ndi.label(after == 1)[1] == ndi.label(after == 7)[1] == 1
+
+
+def test_a_line_that_ends_within_parts_nothing(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="does not part"):
+        objects.split_along(labels, 1, np.array([[5, 20], [24, 20]]), 7)
+
+
+def test_two_clicks_part_what_grew_together(labels: np.ndarray) -> None:
+    grown = np.where(labels == 2, 1, labels)
+    after = written(grown, objects.split_at(grown, 1, [(25, 20), (25, 42)], 7))
+    assert after[25, 20] != after[25, 42]
+    # each half is one of the two disks, but for pixels on the line where they touch
+    for at, number in (((25, 20), 1), ((25, 42), 2)):
+        assert np.count_nonzero((after == after[at]) ^ (labels == number)) < 30
+
+
+def test_a_click_beside_the_object_does_not_count(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="two points"):
+        objects.split_at(labels, 1, [(25, 20), (55, 3)], 7)
+
+
+def test_holes_are_filled_but_not_with_neighbours(labels: np.ndarray) -> None:
+    labels[24:27, 19:22] = 0
+    labels[20:22, 15:17] = 3
+    after = written(labels, objects.fill_holes(labels, 1))
+    assert (after[24:27, 19:22] == 1).all()
+    assert (after[20:22, 15:17] == 3).all()
+
+
+def test_smooth_takes_off_a_spike_and_keeps_the_size(labels: np.ndarray) -> None:
+    spiked = labels.copy()
+    spiked[40:50, 20] = 1
+    after = written(spiked, objects.smooth(spiked, 1))
+    assert not (after[42:50, 20] == 1).any()
+    assert np.count_nonzero(after == 1) == pytest.approx(np.count_nonzero(labels == 1), rel=0.03)
+    np.testing.assert_array_equal(after == 2, labels == 2)
+
+
+def test_grow_and_shrink_by_a_pixel(labels: np.ndarray) -> None:
+    more, less = (written(labels, objects.grow(labels, 3, pixels)) for pixels in (1, -1))
+    cross = ndi.generate_binary_structure(2, 1)
+    np.testing.assert_array_equal(more == 3, ndi.binary_dilation(labels == 3, cross))
+    np.testing.assert_array_equal(less == 3, ndi.binary_erosion(labels == 3, cross))
+    beside = written(labels, objects.grow(labels, 1))
+    np.testing.assert_array_equal(beside == 2, labels == 2)
+
+
+def test_shrinking_to_nothing_is_refused() -> None:
+    dot = np.zeros((5, 5), np.uint32)
+    dot[2, 2] = 1
+    with pytest.raises(DataError, match="delete it"):
+        objects.grow(dot, 1, -1)
+
+
+def test_objects_at_the_border_and_in_stacks(labels: np.ndarray) -> None:
+    stack = np.zeros((3, 20, 20), np.uint32)
+    stack[:, :8, :8] = 5
+    assert (written(stack, objects.grow(stack, 5, -1)) == 5)[1, :7, :7].all()  # the border is no edge
+    halves = written(stack, objects.split_at(stack, 5, [(0, 4, 4), (2, 4, 4)], 6))
+    assert halves[0, 4, 4] != halves[2, 4, 4]
+
+
+def test_an_object_that_is_not_there(labels: np.ndarray) -> None:
+    for tool in (objects.delete, objects.fill_holes, objects.smooth, objects.grow):
+        with pytest.raises(DataError, match="no object 99"):
+            tool(labels, 99)
