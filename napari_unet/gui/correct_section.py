@@ -7,22 +7,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
-from scipy import ndimage as ndi
 
-from napari_unet.gui.layers import LONGEST, clamp, region_of, shape_of_region
+from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, icon, label, row, say, set_property
-from napari_unet.gui.outlines import Outlines, object_outline, tile_outline
+from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
+from napari_unet.gui.outlines import Outlines
 from napari_unet.gui.segment_section import add_labels
-from napari_unet.gui.strokes import Mark
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.gui.session import Session
-
-RING = 2  # pixels of background around an accepted object that are right too
-
+    from napari_unet.gui.strokes import Mark
 TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
     "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
     "erase": ("erase", "Erase", "Rub out what is no object, or cut two that grew together (1 or E)."),
@@ -56,22 +53,14 @@ class CorrectSection(Step):
         self.new = self._tool(
             "new", "New", "Start an object with a number that is not used yet, and take the brush (M)."
         )
-        self.tile = button(
-            "This tile is right",
-            "All that you see now is right: objects and background (T).\n"
-            f"Counts as training data; at most {LONGEST} × {LONGEST} pixels, the middle of what is in view.",
-            self.confirm_tile,
-        )
-        self.accept = button(
-            "Object is right",
-            "The selected object is right (A: the one under the mouse).\nIt counts, with a thin ring of background.",
-            self.accept_object,
-        )
+        self.tile = button("This tile is right", "", self.confirm_tile)
+        self.accept = button("Object is right", "", self.accept_object)
         self.back = button("↶", "Take the last mark back (Shift+T). Ctrl+Z takes a stroke back.", self.take_back)
         self.back.setFixedWidth(30)
         self.count = label("", "quiet")
         self._lay_out()
         session.image_changed.connect(self.show_labels)
+        session.model_changed.connect(self.show_depth)
         session.labels_changed.connect(self.show_labels)
         session.corrections_changed.connect(self.show_count)
         session.busy_changed.connect(self.show_busy)
@@ -136,7 +125,24 @@ class CorrectSection(Step):
         self.marks.setVisible(labels is not None)
         self.empty.setVisible(labels is None and session.source is not None)
         self._on_mode()
+        self.show_depth()
         self.show_count()
+
+    def show_depth(self) -> None:
+        """Say what the marks take in: for a model of stacks neighbouring slices too."""
+        deep = self._depth() is not None
+        self.tile.setText("Block is right" if deep else "This tile is right")
+        side = BLOCK if deep else LONGEST
+        seen = f"what you see now, and {DEEP} slices above and below it: look at these too" if deep else "all you see"
+        self.tile.setToolTip(
+            f"All of this is right, objects and background (T): {seen}.\n"
+            f"Counts as training data; at most {side} × {side} pixels, the middle of what is in view."
+        )
+        through = ", in all slices that it is in" if deep else ""
+        self.accept.setToolTip(
+            f"The selected object is right{through} (A: the one under the mouse).\n"
+            "It counts, with a thin ring of background."
+        )
 
     def show_count(self) -> None:
         """Say how much is known by hand."""
@@ -152,6 +158,9 @@ class CorrectSection(Step):
         ]
         known = ", ".join(part for part in parts if part)
         known = known or "Mend what is wrong, zoom to a part, and say that it is right."
+        depth = self._depth()
+        if annotation.marks and depth is not None:
+            known += f"\n{_slices(annotation.marks[-1], depth)}"
         lost = f"\n{_many(annotation.lost, 'mark')} let go: the labels there changed." if annotation.lost else ""
         say(self.count, known + lost)
         self.back.setEnabled(bool(annotation.marks))
@@ -185,6 +194,7 @@ class CorrectSection(Step):
         events.inserted.disconnect(self._on_layers)
         events.removed.disconnect(self._on_layers)
         self._unwatch()
+        self.outlines.close()
 
     # ---- does
 
@@ -228,14 +238,15 @@ class CorrectSection(Step):
         if session.viewer.dims.ndisplay != 2:
             say(self.count, "Switch to 2-D first, so that it is clear what is in view.")
             return
-        region = clamp(region_of(session.viewer, session.source, "view", annotation.layer))
-        if (annotation.state(region) == State.CONFIRMED).all():
+        view = region_of(session.viewer, session.source, "view", annotation.layer)
+        mark = tile_mark(view, session.source.shape, self._depth())
+        if (annotation.state(mark.region) == State.CONFIRMED).all():
             say(self.count, "This tile is confirmed already.")
             return
-        annotation.mark(Mark(State.CONFIRMED, region, None, tile_outline(region)))
+        annotation.mark(mark)
 
     def accept_object(self, *, under_mouse: bool = False) -> None:
-        """Mark one object in the plane that is shown as right."""
+        """Mark one object as right: in the plane that is shown, or for a model of stacks in all its slices."""
         session, annotation = self.session, self.session.annotation
         if session.source is None or annotation is None or len(session.source.shape) < 2:
             return
@@ -244,29 +255,29 @@ class CorrectSection(Step):
         if under_mouse:
             number = layer.get_value(session.viewer.cursor.position, world=True)
         plane = region_of(session.viewer, session.source, "slice")
-        if len(plane) == 2:
-            plane = tuple(slice(0, n) for n in session.source.shape)
-        found = np.asarray(layer.data[plane]) == (number or 0)
-        if not number or not found.any():
+        mark = object_mark(layer.data, plane, number, self._depth()) if number else None
+        if mark is None:
             say(self.count, "There is no such object here: pick one, or point at one and press A.")
             return
-        box = ndi.find_objects(found.astype(np.uint8))[0]
-        box = tuple(
-            slice(max(b.start - RING, 0), b.stop + RING) if axis >= len(box) - 2 else b for axis, b in enumerate(box)
-        )
-        whole = found[box]
-        flat = ndi.generate_binary_structure(2, 1).reshape((1,) * (whole.ndim - 2) + (3, 3))
-        region = tuple(
-            slice(p.start + b.start, p.start + min(b.stop, n)) for p, b, n in zip(plane, box, found.shape, strict=True)
-        )
-        ring = ndi.binary_dilation(whole, flat, iterations=RING) & (np.asarray(layer.data[region]) == 0)
-        mask = (whole | ring).reshape(shape_of_region(region))
-        annotation.mark(Mark(State.ACCEPTED, region, mask, object_outline(region, whole)))
+        annotation.mark(mark)
+
+    def _depth(self) -> int | None:
+        """Return the axis of the slices, if the model sees several at once."""
+        source, model = self.session.source, self.session.model
+        if source is None or model is None or model.ndim < 3 or "Z" not in source.letters:
+            return None
+        return source.letters.index("Z")
 
     def take_back(self) -> None:
         """Take the last mark back."""
         if self.session.annotation is not None:
             self.session.annotation.take_back()
+
+
+def _slices(mark: Mark, depth: int) -> str:
+    """Say which slices a mark takes in, in the numbers of the viewer's slider."""
+    r = mark.region[depth]
+    return f"The last one: slices {r.start} to {r.stop - 1}."
 
 
 def _many(number: int, what: str) -> str:

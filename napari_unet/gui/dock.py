@@ -132,6 +132,7 @@ class UNetDock(QWidget):
         viewer, app = self.session.viewer, QApplication.instance()
         self._ending = ending = Ending()
         ending.add(self.session.close)
+        ending.add(self.finetune.save_unjudged)
         ending.add(self.segment.stop_writing)
         ending.add(self.correct.close_section)
         ending.add(partial(viewer.events.theme.disconnect, self._on_theme))

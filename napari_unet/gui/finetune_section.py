@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,6 +18,7 @@ from napari_unet.gui import models, runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.gui.pace import Pace, in_words
 from napari_unet.learn.corrections import Corrections
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.model import SUFFIX
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
 
 SETTINGS = ("steps", "batch", "learning_rate", "device")
 AGREED = 0.98  # score from which the held-out corrections are hardly corrections
+PATIENCE = 2.0  # seconds that the end waits for a model to be saved; it takes a tenth of one
 FEW = 10  # held-out objects: with fewer a difference may be chance
 
 
@@ -51,6 +55,7 @@ class FinetuneSection(Step):
         self.session = session
         self._stop = Event()
         self._stepped = False
+        self._pace = Pace()
         self._parent = ""  # name of the model that learns, or has learned
         self._theme: Theme | None = None
         self.curve: Curve | None = None
@@ -146,7 +151,10 @@ class FinetuneSection(Step):
         if steps:
             self.bar.setRange(0, progress.total)
             self.bar.setValue(progress.done)
-            self.bar.setFormat(f"step {progress.done} of {progress.total}")
+            if not self.session.paused:
+                self._pace.step(progress.done, time.monotonic())
+            left = in_words(self._pace.left(progress.total - progress.done))
+            self.bar.setFormat(f"step {progress.done} of {progress.total}{' · ' * bool(left)}{left}")
             if self.curve is not None:
                 self.curve.add(progress.done, dict(progress.values))
         else:
@@ -182,7 +190,7 @@ class FinetuneSection(Step):
             settings = TrainSettings(**self.settings.values())
             corrections = self._corrections()
             self._stop = stop = Event()
-            self._stepped, corrected = False, session.corrected
+            self._stepped, self._pace, corrected = False, Pace(), session.corrected
             self._parent = entry.name if entry.name != models.UNTRAINED else "own"
             say(self.verdict, "")
             self.bar.reset()
@@ -204,8 +212,8 @@ class FinetuneSection(Step):
             found.append(
                 Corrections(
                     image=source.data,
-                    labels=np.array(annotation.layer.data),
-                    state=annotation.state(),
+                    labels=source.plain(np.array(annotation.layer.data)),
+                    state=source.plain(annotation.state()),
                     axes=source.axes,
                     channel=channel,
                     diameter=diameter,
@@ -216,8 +224,22 @@ class FinetuneSection(Step):
 
     def _pause(self) -> None:
         self.session.pause(not self.session.paused)
+        self._pace.rest()
         if not self.session.paused:
             say(self.note, "Going on …")
+
+    def save_unjudged(self) -> None:
+        """Save a result that nobody kept or discarded before the end; touches no widget."""
+        session, result = self.session, self.session.result
+        if result is None:
+            return
+        session.result = None
+        taken = {entry.name for entry in (*session.models, *models.known_models())}
+        name = models.next_name(self._parent, taken) + models.UNJUDGED
+        # a slow disk must not hold the end up; Python waits for the thread before it ends
+        saving = Thread(target=_save_quietly, args=(replace(result.model, name=name),), name="napari-unet saving")
+        saving.start()
+        saving.join(PATIENCE)
 
     def _end(self) -> None:
         self._stop.set()
@@ -294,6 +316,12 @@ def _write(entry: models.ModelEntry, write: Callable[[Model], Path]) -> Job[Path
         raise ModelFileError(
             f"The model could not be written ({error}): it can be used now; save it elsewhere under More."
         ) from error
+
+
+def _save_quietly(model: Model) -> None:
+    """Save a model among the user's; where that is not possible there is nobody left to tell."""
+    with suppress(ModelFileError, OSError):
+        models.keep(model)
 
 
 def is_better(before: Scores | None, after: Scores | None) -> bool:

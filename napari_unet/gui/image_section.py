@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QSizePolicy
 
 from napari_unet.gui import runs
-from napari_unet.gui.layers import choices_of_axes, pixel_size
+from napari_unet.gui.layers import channels_within, looks_empty, pixel_size, split_channels
 from napari_unet.gui.look import Step, button, label, row, say
 from napari_unet.gui.models import UNTRAINED, ModelEntry
 from napari_unet.model import SUFFIX, find
@@ -27,6 +27,12 @@ AXES_IN_WORDS = {
     "TZYX": "movie of stacks (TZYX)",
     "CZYX": "channels of stacks (CZYX)",
     "CTYX": "channels of movies (CTYX)",
+    "ZCYX": "stack with channels (ZCYX)",
+    "TCYX": "movie with channels (TCYX)",
+    "TZCYX": "movie of stacks with channels (TZCYX)",
+    "TCZYX": "movie of channels of stacks (TCZYX)",
+    "CTZYX": "channels of movies of stacks (CTZYX)",
+    "YXC": "channels last (YXC)",
     "ZYXS": "coloured stack (ZYXS)",
     "TYXS": "coloured movie (TYXS)",
 }
@@ -55,6 +61,9 @@ class ImageSection(Step):
         for box in (self.axes, self.channel, self.model):
             box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
             box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.split = button(
+            "Split channels into layers", "One layer for each channel, in the place of this one.", self.split_channels
+        )
         self.open = button("Open file…", f"Choose a model file ({SUFFIX}) from elsewhere.", self.choose_file)
         self.open.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.diameter = QDoubleSpinBox()
@@ -91,6 +100,7 @@ class ImageSection(Step):
         self.column.addWidget(self.name)
         self.column.addWidget(self.facts)
         self.column.addWidget(self.trouble)
+        self.column.addWidget(self.split)
         self.column.addLayout(self.form)
         self.column.addWidget(self.hint)
 
@@ -102,7 +112,7 @@ class ImageSection(Step):
         session.busy_changed.connect(self.show_busy)
         session.progressed.connect(self._on_progress)
         self.axes.activated.connect(lambda i: session.set_axes(self.axes.itemData(i)))
-        self.channel.activated.connect(lambda *_: self._tell())
+        self.channel.activated.connect(lambda *_: self._tell_channel())
         self.diameter.valueChanged.connect(lambda *_: self._tell())
         self.model.activated.connect(lambda i: session.set_model(session.models[i]))
 
@@ -110,27 +120,23 @@ class ImageSection(Step):
 
     def show_image(self) -> None:
         """Show what the session says about the image."""
-        source = self.session.source
-        say(self.trouble, self.session.trouble)
-        self._show_row(self.axes, source is not None and source.layer.ndim > 2)
+        session, layer, source = self.session, self.session.image, self.session.source
+        say(self.name, "No image yet" if layer is None else layer.name)
+        say(self.facts, "Drop one onto the canvas, or take File > Open Sample > U-Net." if layer is None else "")
+        self._show_row(self.axes, layer is not None and layer.ndim > 2 and bool(session.choices))
         self._show_row(self.channel, source is not None and source.channels > 1)
-        if source is None:
-            say(self.name, "No image yet")
-            say(
-                self.facts,
-                "" if self.session.trouble else "Drop one onto the canvas, or take File > Open Sample > U-Net.",
-            )
-        else:
-            layer = source.layer
-            say(self.name, layer.name)
+        self.axes.clear()
+        for axes in session.choices:
+            self.axes.addItem(AXES_IN_WORDS.get(axes, axes), axes)
+        chosen = session.axes_of(layer) if layer is not None and session.choices else ""
+        self.axes.setCurrentIndex(self.axes.findData(chosen))
+        self.split.setVisible(channels_within(chosen) is not None)
+        self.channel.clear()
+        if source is not None:
             say(self.facts, _facts(source))
-            self.axes.clear()
-            for axes in choices_of_axes(layer):
-                self.axes.addItem(AXES_IN_WORDS.get(axes, axes), axes)
-            self.axes.setCurrentIndex(max(0, self.axes.findData(source.axes)))
-            self.channel.clear()
             self.channel.addItems([f"channel {i}" for i in range(source.channels)])
-            self.channel.setCurrentIndex(self.session.channel or 0)
+            self.channel.setCurrentIndex(session.channel or 0)
+        self._show_trouble()
         self.diameter.blockSignals(True)
         self.diameter.setValue(self.session.diameter or 0)
         self.diameter.blockSignals(False)
@@ -152,7 +158,7 @@ class ImageSection(Step):
         """Lock what must not change while a job runs."""
         session = self.session
         free = not session.busy
-        for widget in (self.axes, self.channel, self.model, self.open, self.diameter):
+        for widget in (self.axes, self.channel, self.split, self.model, self.open, self.diameter):
             widget.setEnabled(free)
         knows = session.model is not None and session.model.name != UNTRAINED
         self.estimate.setEnabled(session.source is not None and free and (knows or session.annotation is not None))
@@ -161,9 +167,16 @@ class ImageSection(Step):
     def _show_row(self, widget: QComboBox, shown: bool) -> None:
         self.form.setRowVisible(widget, shown)
 
+    def _show_trouble(self) -> None:
+        """Say what is wrong with the image, or with the channel that was chosen."""
+        session, source, number = self.session, self.session.source, self.session.channel or 0
+        empty = source is not None and source.channels > 1 and looks_empty(source, number)
+        black = f"Channel {number} looks the same everywhere: choose the one that shows the objects." if empty else ""
+        say(self.trouble, session.trouble or black)
+
     def _show_width(self) -> None:
         source, value = self.session.source, self.diameter.value()
-        micrometres = pixel_size(source.layer) if source is not None else None
+        micrometres = pixel_size(source) if source is not None else None
         say(self.hint, f"{value * micrometres:.3g} µm wide" if value and micrometres else "")
 
     def _on_progress(self, progress: Progress) -> None:
@@ -177,6 +190,17 @@ class ImageSection(Step):
         channel = self.channel.currentIndex() if source is not None and source.channels > 1 else None
         self.session.set_how(channel, self.diameter.value() or None)
         self._show_width()
+
+    def _tell_channel(self) -> None:
+        self._tell()
+        self._show_trouble()
+
+    def split_channels(self) -> None:
+        """Give each channel a layer of its own."""
+        session, layer = self.session, self.session.image
+        if layer is not None and channels_within(session.axes_of(layer)) is not None:
+            with session.told():
+                split_channels(session.viewer, layer, session.axes_of(layer))
 
     def choose_file(self) -> None:
         """Ask for a model file and use it."""
@@ -198,7 +222,7 @@ class ImageSection(Step):
             return
         corrected = None
         if session.annotation is not None and session.annotation.known():
-            corrected = np.array(session.annotation.layer.data), session.annotation.state()
+            corrected = source.plain(np.array(session.annotation.layer.data)), source.plain(session.annotation.state())
         channel = session.channel
 
         def done(diameter: float) -> None:
@@ -210,7 +234,7 @@ class ImageSection(Step):
 
 def _facts(source: Source) -> str:
     """Return shape, axes, pixel size and type of an image on one line."""
-    size = pixel_size(source.layer)
+    size = pixel_size(source)
     parts = [" × ".join(str(n) for n in source.data.shape), source.axes, f"{size:.3g} µm/px" if size else ""]
     parts += [str(source.data.dtype), f"level {source.level} of the pyramid" if source.level else ""]
     return " · ".join(part for part in parts if part)

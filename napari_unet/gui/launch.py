@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -43,13 +45,14 @@ def open_viewer(image: str | Path | None = None, *, show: bool = True) -> napari
         found: list[Any] = nuclei()
     else:
         read = read_image(image)
-        spatial = [letter for letter in read.axes if letter != "S"]
+        data, axes = arranged(read.data, read.axes)
+        spatial = axes.removesuffix("S")
         found = [
             (
-                read.data,
+                data,
                 {
                     "name": read.name,
-                    "rgb": "S" in read.axes,
+                    "rgb": "S" in axes,
                     "axis_labels": tuple(letter.lower() for letter in spatial),
                     "scale": tuple(read.scale.get(letter, 1.0) for letter in spatial),
                     "units": tuple("um" if letter in read.scale else "pixel" for letter in spatial),
@@ -62,3 +65,16 @@ def open_viewer(image: str | Path | None = None, *, show: bool = True) -> napari
         viewer.add_image(data, **settings)
     viewer.window.add_dock_widget(UNetDock(viewer), name="U-Net", area="right")
     return viewer
+
+
+def arranged(data: Any, axes: str) -> tuple[Any, str]:
+    """Return an image and its axes as napari shows them best: channels first, colours last."""
+    from napari_unet.infer.lazy import channels_first
+
+    at = axes.find("C")
+    if at > 0:
+        data, axes = channels_first(data, at, slice(0, data.shape[at]), False, 1), "C" + axes.replace("C", "")
+    at = axes.find("S")
+    if -1 < at < len(axes) - 1:
+        data, axes = np.moveaxis(np.asarray(data), at, -1), axes.replace("S", "") + "S"
+    return data, axes

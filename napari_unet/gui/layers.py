@@ -9,16 +9,25 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from napari_unet.errors import ImageError
-from napari_unet.infer.image import AXES, guess_axes
+from napari_unet.infer.image import AXES, guess_axes, percentiles
 
 if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
+    from numpy.typing import NDArray
 
 Region = tuple[slice, ...]
 Part = Literal["whole", "slice", "view"]
 
 LARGEST = 2**28  # pixels of the level of a pyramid that is worked on: 16k by 16k
+KNOWN_AXES = {
+    1: ("X",),
+    2: ("YX",),
+    3: ("ZYX", "TYX", "CYX", "YXC"),
+    4: ("TZYX", "CZYX", "ZCYX", "CTYX", "TCYX"),
+    5: ("TZCYX", "TCZYX", "CTZYX"),
+}
+GLANCE = 2**18  # pixels that a look at a channel takes in: a few milliseconds
 LONGEST = 1024  # side in pixels of a tile that is confirmed in one go: more than that nobody looks at with care
 
 
@@ -34,8 +43,6 @@ class Source:
         Its pixels; of a pyramid one level.
     axes : str
         One letter for each axis of `data`.
-    step : tuple of float
-        Pixels of the layer per pixel of `data`, for each axis of the labels; 1 but for pyramids.
     level : int
         Of a pyramid.
     """
@@ -43,18 +50,36 @@ class Source:
     layer: Image
     data: Any
     axes: str
-    step: tuple[float, ...]
     level: int = 0
 
     @property
     def kept(self) -> list[int]:
-        """The axes of the layer that the labels have too."""
-        return [i for i, letter in enumerate(self.axes.replace("S", "")) if letter != "C"]
+        """The axes of the layer that the labels have too: all but channels, if these come first.
+
+        napari lays layers over each other from the last axis on: without channels in the middle, the slices of the
+        labels would lie over the channels of the image. There the labels have one pixel, as wide as all channels.
+        """
+        return [i for i, letter in enumerate(self.axes.replace("S", "")) if i or letter != "C"]
+
+    @property
+    def letters(self) -> str:
+        """What the axes of the labels are."""
+        return "".join(self.axes[i] for i in self.kept)
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of the labels: the image's without channels."""
-        return tuple(int(self.data.shape[i]) for i in self.kept)
+        """Shape of the labels: the image's without channels, or with one pixel in their place."""
+        return tuple(1 if self.axes[i] == "C" else int(self.data.shape[i]) for i in self.kept)
+
+    @property
+    def step(self) -> tuple[float, ...]:
+        """Pixels of the layer per pixel of the labels, for each of their axes."""
+        full = _level(self.layer, 0).shape
+        return tuple(full[i] / n for i, n in zip(self.kept, self.shape, strict=True))
+
+    def plain(self, array: NDArray[Any]) -> NDArray[Any]:
+        """Return an array of the labels' axes without that of channels: the core knows none in labels."""
+        return array.squeeze(tuple(axis for axis, letter in enumerate(self.letters) if letter == "C"))
 
     @property
     def channels(self) -> int:
@@ -77,11 +102,9 @@ def choices_of_axes(layer: Image) -> list[str]:
     ndim = layer.ndim
     rgb = bool(layer.rgb)
     said = "".join(str(label).upper() for label in layer.axis_labels)
-    named = len(said) == ndim and set(said) <= set(AXES) and len(set(said)) == ndim and said.endswith("X")
-    shape = (layer.data[0] if layer.multiscale else layer.data).shape
-    guess = said + "S" * rgb if named else guess_axes(shape, layer.dtype, rgb)
-    known = {1: ["X"], 2: ["YX"], 3: ["ZYX", "TYX", "CYX"], 4: ["TZYX", "CZYX", "CTYX"], 5: ["CTZYX"]}.get(ndim, [])
-    others = [axes + "S" * rgb for axes in known if not (rgb and "C" in axes)]
+    named = len(said) == ndim and set(said) <= set(AXES) and len(set(said)) == ndim and said.endswith(("X", "XC"))
+    guess = said + "S" * rgb if named else guess_axes(_level(layer, 0).shape, layer.dtype, rgb)
+    others = [axes + "S" * rgb for axes in KNOWN_AXES.get(ndim, ()) if not (rgb and "C" in axes)]
     return list(dict.fromkeys([guess, *others]))
 
 
@@ -91,23 +114,42 @@ def look_at(layer: Image, axes: str | None = None) -> Source:
     Raises
     ------
     ImageError
-        If it has too many axes, or its channels are not the first axis.
+        If it has too many axes, or its channels do not come before its rows.
     """
     axes = axes or choices_of_axes(layer)[0]
-    if "C" in axes[1:]:
+    if channels_within(axes) is not None:
         raise ImageError(
-            f"The channels of {layer.name!r} are not its first axis ({axes}): split them into layers with "
-            "right click > Split Stack."
+            f"The channels of {layer.name!r} do not come before its rows ({axes}), so that napari cannot show its "
+            "planes: split them into layers, or choose other axes."
         )
     level = 0
     if layer.multiscale:
         fits = [i for i, each in enumerate(layer.data) if math.prod(each.shape) <= LARGEST]
         level = fits[0] if fits else len(layer.data) - 1
-    data = _level(layer, level)
-    full = _level(layer, 0)
-    kept = [i for i, letter in enumerate(axes.replace("S", "")) if letter != "C"]
-    step = tuple(full.shape[i] / data.shape[i] for i in kept)
-    return Source(layer, data, axes, step, level)
+    return Source(layer, _level(layer, level), axes, level)
+
+
+def channels_within(axes: str) -> int | None:
+    """Return where the axis of channels is, if rows or columns come before it."""
+    letters = axes.replace("S", "")
+    at = letters.find("C")
+    return at if at > 0 and at >= len(letters) - 2 else None
+
+
+def split_channels(viewer: Viewer, layer: Image, axes: str) -> list[Image]:
+    """Replace a layer by one for each channel, in the same place; the pixels are not copied."""
+    at = axes.index("C")
+    kept = [i for i in range(layer.ndim) if i != at]
+    layers: list[Image] = viewer.add_image(
+        layer.data,
+        channel_axis=at,
+        multiscale=layer.multiscale,
+        name=[f"{layer.name} channel {i}" for i in range(_level(layer, 0).shape[at])],
+        **_transforms(layer, kept),
+    )
+    viewer.layers.remove(layer)
+    viewer.layers.selection.active = layers[0]
+    return layers
 
 
 def _level(layer: Image, level: int) -> Any:
@@ -116,12 +158,18 @@ def _level(layer: Image, level: int) -> Any:
 
 def placement(source: Source) -> dict[str, Any]:
     """Return the keyword arguments that put a labels layer exactly over its image."""
-    layer, kept, n = source.layer, source.kept, source.layer.ndim
     step = np.asarray(source.step)
-    scale = np.asarray(layer.scale)[kept]
+    settings = _transforms(source.layer, source.kept)
+    middle = settings["scale"] * (step - 1) / 2  # of the pixels that one of the labels stands for
+    return settings | {"scale": settings["scale"] * step, "translate": settings["translate"] + middle}
+
+
+def _transforms(layer: Image, kept: list[int]) -> dict[str, Any]:
+    """Return where some axes of a layer lie in the world, as keyword arguments for another layer."""
+    n = layer.ndim
     settings: dict[str, Any] = {
-        "scale": scale * step,
-        "translate": np.asarray(layer.translate)[kept] + scale * (step - 1) / 2,
+        "scale": np.asarray(layer.scale)[kept],
+        "translate": np.asarray(layer.translate)[kept],
         "axis_labels": tuple(layer.axis_labels[i] for i in kept),
         "units": tuple(layer.units[i] for i in kept),
         "rotate": np.asarray(layer.rotate)[np.ix_(kept, kept)],
@@ -201,9 +249,18 @@ def clamp(region: Region, longest: int = LONGEST) -> Region:
     return tuple(result)
 
 
-def pixel_size(layer: Image) -> float | None:
-    """Return the width of a pixel in µm, if the layer knows it."""
+def looks_empty(source: Source, channel: int) -> bool:
+    """Return whether a channel seems to be the same everywhere; False where a look would have to read a file."""
+    data = source.data
+    if "C" not in source.axes or not isinstance(data, np.ndarray) or isinstance(data, np.memmap):
+        return False
+    low, high = percentiles(np.moveaxis(data, source.axes.index("C"), 0)[channel], sample=GLANCE)
+    return not high > low
+
+
+def pixel_size(source: Source) -> float | None:
+    """Return the width in µm of a pixel of the labels, if the layer knows it."""
     from napari_unet.infer.tiff import micrometres
 
-    unit = micrometres(str(layer.units[-1]))
-    return float(layer.scale[-1]) * unit if unit else None
+    unit = micrometres(str(source.layer.units[-1]))
+    return float(source.layer.scale[-1]) * source.step[-1] * unit if unit else None

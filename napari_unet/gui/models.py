@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ModelFileError
@@ -44,8 +46,25 @@ class ModelEntry:
             self.model = untrained() if self.path is None else replace(Model.load(self.path), name=self.name)
         return self.model
 
+    @cached_property
+    def ndim(self) -> int:
+        """How many axes the model sees at once; read from the head of its file, so that nobody waits for torch."""
+        if self.model is not None:
+            return self.model.ndim
+        if self.path is None:
+            return 2
+        from safetensors import SafetensorError, safe_open
 
+        try:
+            with safe_open(self.path, framework="numpy") as file:
+                return int(json.loads(file.metadata()[HEADER])["config"]["ndim"])
+        except (SafetensorError, OSError, ValueError, TypeError, KeyError, RecursionError):
+            return 2  # what is wrong with the file is said when it is used
+
+
+HEADER = "napari_unet"  # where a model file says what it is
 UNTRAINED = "new (knows nothing yet)"
+UNJUDGED = " (not judged)"  # at the end of a name: saved when the dock was closed before anybody kept or discarded it
 
 
 def untrained() -> Model:
@@ -72,9 +91,10 @@ def known_models() -> list[ModelEntry]:
 
 def next_name(name: str, taken: set[str]) -> str:
     """Return the name of a model that goes on from another: ``nuclei``, ``nuclei · 1``, ``nuclei · 2``."""
-    stem = re.sub(r" · \d+$", "", name)
+    stem = re.sub(r" · \d+$", "", name.removesuffix(UNJUDGED))
+    used = {each.removesuffix(UNJUDGED) for each in taken}
     number = 1
-    while f"{stem} · {number}" in taken:
+    while f"{stem} · {number}" in used:
         number += 1
     return f"{stem} · {number}"
 
@@ -89,14 +109,15 @@ def keep(model: Model) -> Path:
     """
     where = folder()
     where.mkdir(parents=True, exist_ok=True)
-    name = re.sub(r"[^\w .·-]", "_", model.name)
+    name = re.sub(r"[^\w .·()-]", "_", model.name)
+    ending = UNJUDGED if name.endswith(UNJUDGED) else ""
     while True:
         path = where / f"{name}{SUFFIX}"
         try:
             path.open("x").close()  # reserved: another napari may keep a model at the same moment
             break
         except FileExistsError:
-            name = next_name(name, {other.stem for other in where.glob(f"*{SUFFIX}")})
+            name = next_name(name, {other.stem for other in where.glob(f"*{SUFFIX}")}) + ending
     try:
         return model.save(path)
     except (ModelFileError, OSError):

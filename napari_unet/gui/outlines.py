@@ -4,20 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_unet.gui.look import GOOD
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
     from napari.layers import Labels, Shapes
     from napari.viewer import Viewer
-    from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
     from napari_unet.gui.strokes import Annotation, Mark
-
-CORNERS = 48  # of an object's outline, at most
 
 
 class Outlines:
@@ -36,27 +30,27 @@ class Outlines:
 
     def show(self, annotation: Annotation) -> None:
         """Draw the marks as they are now; a layer that the user removed comes back with the next mark."""
-        key = id(annotation.layer)
+        key, marks = id(annotation.layer), annotation.marks
+        shown = self._shown.get(key, [])
+        if marks == shown:
+            return
+        self._shown[key] = list(marks)  # at once: the layer that is added below makes the dock ask again
         layer = self._layers.get(key)
-        if layer is not None and layer not in self._viewer.layers:
-            del self._layers[key]
-            layer = None
-        if annotation.marks == self._shown.get(key, []):
-            return
-        self._shown[key] = list(annotation.marks)
-        if layer is None and not annotation.marks:
-            return
-        if layer is None:
-            layer = self._layers[key] = self._add(annotation.layer)
-        layer.editable = True
-        layer.selected_data = set()
-        layer.data = []
-        outlines = [mark.outline for mark in annotation.marks if mark.outline is not None]
-        if outlines:
-            side = max(np.ptp(outlines[0], axis=0).max(), 32)
-            width = [max(side / 250, 0.8) if m.state == State.CONFIRMED else 0.8 for m in annotation.marks]
-            layer.add_polygons(outlines, edge_width=width, edge_color=GOOD, face_color="transparent")
-        layer.editable = False
+        if layer is None or layer not in self._viewer.layers:
+            if not marks:
+                return
+            layer, shown = self._add(annotation.layer), []
+            self._layers[key] = layer
+        pairs = enumerate(zip(marks, shown, strict=False))
+        same = next((i for i, (mine, theirs) in pairs if mine is not theirs), min(len(marks), len(shown)))
+        _draw(layer, sum(len(mark.outlines) for mark in marks[:same]), marks[same:])
+
+    def close(self) -> None:
+        """Remove all outlines; the marks stay."""
+        layers, self._layers, self._shown = list(self._layers.values()), {}, {}
+        for layer in layers:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
 
     def forget(self, labels: Labels) -> None:
         """Remove the outlines of a labels layer that went away."""
@@ -78,23 +72,26 @@ class Outlines:
         )
         if active is not None:
             selection.active = active
+        layer.editable = False
         return layer
 
 
-def tile_outline(region: Region) -> NDArray[np.float64]:
-    """Return the four corners of a tile; in a stack, in its slice."""
-    *leading, y, x = region if len(region) > 1 else (slice(0, 1), *region)
-    top, bottom, left, right = y.start - 0.5, y.stop - 0.5, x.start - 0.5, x.stop - 0.5
-    plane = np.array([[top, left], [top, right], [bottom, right], [bottom, left]])
-    return np.hstack([np.full((4, len(leading)), [r.start for r in leading] or 0.0), plane])
+def _draw(layer: Shapes, kept: int, marks: list[Mark]) -> None:
+    """Let go of all outlines but the first ones, and draw those of some marks; to draw all anew takes long."""
+    outlines = [(outline, _width(mark)) for mark in marks for outline in mark.outlines]
+    if kept == len(layer.data) and not outlines:
+        return
+    layer.editable = True
+    layer.selected_data = set(range(kept, len(layer.data)))
+    layer.remove_selected()
+    if outlines:
+        polygons, widths = map(list, zip(*outlines, strict=True))
+        layer.add_polygons(polygons, edge_width=widths, edge_color=GOOD, face_color="transparent")
+    layer.selected_data = set()
+    layer.editable = False
 
 
-def object_outline(region: Region, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Return the corners of an object's outline in its plane."""
-    from skimage.measure import find_contours
-
-    plane = mask.reshape(mask.shape[-2:])
-    longest = max(find_contours(np.pad(plane, 1).astype(np.float32), 0.5), key=len)[:-1]
-    corners = longest[:: -(-len(longest) // CORNERS)] - 1 + [region[-2].start, region[-1].start]
-    leading = [r.start for r in region[:-2]]
-    return np.hstack([np.full((len(corners), len(leading)), leading or 0.0), corners])
+def _width(mark: Mark) -> float:
+    """Return how wide to draw an outline, in pixels: that of a large tile is seen from afar."""
+    side = max(r.stop - r.start for r in mark.region[-2:])
+    return max(side / 250, 0.8) if mark.state == State.CONFIRMED else 0.8

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import ImageError
+from napari_unet.gui.layers import shape_of_region
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ class Found:
         `found`, joined with what was there, if there was something.
     joined : Annotation, its version; None
         What was there when they were joined.
+    was, largest : int
+        The largest number that was there then, in all of the labels; the largest of `labels`.
     objects : int
         How many were found; for classes 0.
     """
@@ -48,9 +51,21 @@ class Found:
     found: NDArray[Any]
     labels: NDArray[Any]
     joined: tuple[Annotation, tuple[int, ...]] | None
+    was: int
+    largest: int
     objects: int
     notes: tuple[str, ...]
     seconds: float
+
+    def fits(self, there: Annotation) -> bool:
+        """Return whether it was joined with these labels, and they are as they were."""
+        return self.joined == (there, there.version)
+
+    def alone(self) -> Found:
+        """Return what was found, joined with nothing."""
+        if self.joined is None:
+            return self
+        return replace(self, labels=self.found, joined=None, was=0, largest=int(self.found.max(initial=0)))
 
 
 def load(entry: ModelEntry) -> Job[Model]:
@@ -71,30 +86,31 @@ def segment_part(
     model = yield from load(entry)
     from napari_unet.infer.segment import scale_factor, segment_job
 
-    flat = [axis for axis, r in enumerate(region[-model.ndim :]) if r.stop - r.start == 1]
-    if flat and model.ndim == 3 and source.shape[-3] > 1:
+    # the core knows no axis of channels in labels
+    shape = tuple(n for n, letter in zip(source.shape, source.letters, strict=True) if letter != "C")
+    seen = tuple(r for r, letter in zip(region, source.letters, strict=True) if letter != "C")
+    flat = [axis for axis, r in enumerate(seen[-model.ndim :]) if r.stop - r.start == 1]
+    if flat and model.ndim == 3 and shape[-3] > 1:
         raise ImageError(
             f"The model {entry.name!r} looks at three axes at once: choose the whole stack instead of a slice."
         )
     factor = scale_factor(model, settings.diameter)
     margin, grid = ceil(model.network.halo / factor), ceil(model.network.stride / factor)
-    wide, crop = _widened(region, source.shape, margin, grid, model.ndim)
+    wide, crop = _widened(seen, shape, margin, grid, model.ndim)
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
-    labels: NDArray[Any] = result.labels[crop]
+    labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
-    found = Found(source, entry, region, labels, labels, None, objects, _for_people(result.notes), result.seconds)
-    if there is not None:
-        yield Progress(1, 1, "joining with your corrections")
-    return join(found, there)
+    notes, largest = _for_people(result.notes), int(labels.max(initial=0))
+    found = Found(source, entry, region, labels, labels, None, 0, largest, objects, notes, result.seconds)
+    return (yield from join(found, there))
 
 
-def join(found: Found, there: Annotation | None) -> Found:
-    """Join what was found with the labels that are there; quick if that was done and they are as they were."""
+def join(found: Found, there: Annotation | None) -> Job[Found]:
+    """Join what was found with the labels that are there."""
     if there is None or there.layer.data.shape != found.source.shape:
-        return replace(found, labels=found.found, joined=None)
+        return found.alone()
+    yield Progress(1, 1, "joining with your corrections")
     version = there.version  # before the labels are read: what is painted meanwhile makes another one
-    if found.joined == (there, version):
-        return found
     from napari_unet.infer.merge import merge_labels
 
     old, known = np.asarray(there.layer.data), there.protected(found.region)
@@ -102,7 +118,8 @@ def join(found: Found, there: Annotation | None) -> Found:
         labels = merge_labels(old, found.found, found.region, known)
     else:
         labels = np.where(known, old[found.region], found.found).astype(old.dtype)
-    return replace(found, labels=labels, joined=(there, version))
+    was, largest = int(old.max(initial=0)), int(labels.max(initial=0))
+    return replace(found, labels=labels, joined=(there, version), was=was, largest=largest)
 
 
 def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndim: int) -> tuple[Region, Region]:

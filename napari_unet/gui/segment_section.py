@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import Qt, QTimer
@@ -11,7 +12,7 @@ from napari_unet.gui import runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import Part, placement, region_of, whole
 from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
-from napari_unet.gui.writing import TileWriter, is_large, write_region
+from napari_unet.gui.writing import PLANE, TileWriter, is_large, write_region
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers import Source
     from napari_unet.gui.session import Session
+    from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
 
 SUFFIX = "_unet_labels"
+WAIT = 20  # ms between two looks whether a result can be written
+OUTLINE = 2  # pixels: the image stays to be seen under the objects; a stroke costs a tenth more than with filled ones
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "device")
 
 
@@ -44,7 +48,8 @@ class SegmentSection(Step):
         self.part.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.start = button(
             "Segment",
-            "Find the objects (S). What you painted or confirmed is never overwritten; Ctrl+Z takes a run back.",
+            "Find the objects (S). What you painted or confirmed is never overwritten.\n"
+            "Ctrl+Z takes a run back, unless it is larger than 4096 × 4096 pixels.",
             self.segment,
             primary=True,
         )
@@ -66,7 +71,7 @@ class SegmentSection(Step):
         self._waiting: runs.Found | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.timeout.connect(self._write_now)
+        self._later.timeout.connect(self._go_on)
         session.image_changed.connect(self.show_image)
         session.model_changed.connect(self.show_busy)
         session.busy_changed.connect(self.show_busy)
@@ -105,12 +110,13 @@ class SegmentSection(Step):
         """Show whether a run is possible, or under way."""
         session = self.session
         running = session.busy == "segment"
-        self.start.setEnabled(session.source is not None and session.model is not None and not session.busy)
-        self.part.setEnabled(not session.busy)
+        free = not session.busy and self._waiting is None
+        self.start.setEnabled(session.source is not None and session.model is not None and free)
+        self.part.setEnabled(free)
         if running and self.running.isHidden():
             self.bar.setRange(0, 0)
             say(self.note, "Getting ready …")
-        if not running and not self.running.isHidden() and self.note.text().endswith("…"):
+        if free and not self.running.isHidden() and self.note.text().endswith("…"):
             say(self.note, "Cancelled; nothing was changed.")
         self.running.setVisible(running)
         set_property(self.start, "primary", session.learned or session.labels is None)
@@ -134,7 +140,7 @@ class SegmentSection(Step):
     def segment(self) -> None:
         """Start a run."""
         session, source, entry = self.session, self.session.source, self.session.model
-        if source is None or entry is None or session.busy or self._writer is not None:
+        if source is None or entry is None or session.busy or self._writer or self._waiting:
             return
         part: Part = self.part.currentData()
         region = region_of(session.viewer, source, part, session.labels)
@@ -153,37 +159,39 @@ class SegmentSection(Step):
             return
         if session.source is None or session.source.layer is not source.layer:
             session.set_image(source.layer)
-        if session.labels is None:
-            session.set_labels(add_labels(session, source, runs.join(found, None)))
+        annotation = session.annotation
+        if annotation is None:
+            session.set_labels(add_labels(session, source, found.alone()))
+        elif annotation.layer._block_history or not found.fits(annotation):
+            self._waiting = found  # until the hand is lifted and this job has ended
+            self._later.start(WAIT)
+            return
         else:
-            self._write(found)
+            self._write(found, annotation)
         session.learned = False
         say(self.note, " ".join([_count(found), *(_sentence(note) for note in found.notes)]))
 
-    def _write(self, found: runs.Found) -> None:
-        session, annotation = self.session, self.session.annotation
-        if annotation is None or session.source is None or session.source.layer is not found.source.layer:
+    def _go_on(self) -> None:
+        """Join a result with labels that have changed since it was joined with them, in a worker."""
+        session, found, annotation = self.session, self._waiting, self.session.annotation
+        if found is None:
             return
-        if annotation.layer._block_history:  # a stroke is being painted: wait until the hand is lifted
-            self._waiting = found
-            self._later.start(50)
+        if session.busy or (annotation is not None and annotation.layer._block_history):
+            self._later.start(WAIT)
             return
-        found = runs.join(found, annotation)
+        self._waiting = None
+        session.run("segment", lambda: runs.join(found, annotation), self._on_found)
+
+    def _write(self, found: runs.Found, annotation: Annotation) -> None:
         if found.entry.get().task == "instances":
-            _step_aside(annotation.layer, found.labels)
-        if not is_large(annotation.layer):
+            _step_aside(annotation.layer, found)
+        if not is_large(annotation.layer, found.region):
             write_region(annotation, found.region, found.labels)
             return
-        session.pending = int(found.labels.max(initial=0))
+        self.session.pending = found.largest
         self._writer = TileWriter(annotation, found.region, found.labels)
         self._writer.finished.connect(self._on_written)
         self._writer.start()
-
-    def _write_now(self) -> None:
-        found, self._waiting = self._waiting, None
-        if found is not None:
-            with self.session.told():
-                self._write(found)
 
     def _on_written(self) -> None:
         self._writer, self.session.pending = None, 0
@@ -194,7 +202,8 @@ class SegmentSection(Step):
             self.stop_writing()
 
     def stop_writing(self) -> None:
-        """End what is still being written."""
+        """End what is still being written, or waits for that."""
+        self._waiting = None
         if self._writer is not None:
             self._writer.stop()
             self._on_written()
@@ -212,19 +221,20 @@ def add_labels(session: Session, source: Source, found: runs.Found | None) -> La
         if found is not None:
             data[found.region] = found.labels
     labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
-    if found is not None and found.entry.get().task == "instances":
-        labels.selected_label = int(data.max(initial=0)) + 1
+    instances = found is None or found.entry.get().task == "instances"
+    if instances and math.prod(data.shape[-2:]) <= PLANE:  # to draw a larger plane anew would be felt
+        labels.contour, labels.opacity = OUTLINE, 1.0
+    if found is not None and instances:
+        labels.selected_label = found.largest + 1
     return labels
 
 
-def _step_aside(layer: Labels, values: NDArray[Any]) -> None:
+def _step_aside(layer: Labels, found: runs.Found) -> None:
     """Let a number that was selected but not painted yet become none of the objects that are written."""
     import numpy as np
 
-    largest = int(values.max(initial=0))
-    unused = layer.selected_label > int(np.max(layer.data))
-    if unused and layer.selected_label <= largest < np.iinfo(layer.data.dtype).max:
-        layer.selected_label = largest + 1
+    if found.was < layer.selected_label <= found.largest < np.iinfo(layer.data.dtype).max:
+        layer.selected_label = found.largest + 1
 
 
 def _count(found: runs.Found) -> str:

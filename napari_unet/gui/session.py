@@ -51,8 +51,10 @@ class Session:
         self.viewer = viewer
         self.models: list[ModelEntry] = known_models()
         self.model: ModelEntry | None = self.models[0] if len(self.models) > 1 else None
-        self.source: Source | None = None
-        self.trouble = ""  # why there is no source
+        self.image: Image | None = None
+        self.source: Source | None = None  # what the image is to the model
+        self.trouble = ""  # why there is an image but no source
+        self.choices: list[str] = []  # axes that the image may have
         self.channel: int | None = None
         self.diameter: float | None = None
         self.busy = ""  # name of the job that runs
@@ -82,8 +84,7 @@ class Session:
         del event
         from napari.layers import Image
 
-        active = self.viewer.layers.selection.active
-        now = self.source.layer if self.source else None
+        active, now = self.viewer.layers.selection.active, self.image
         if isinstance(active, Image):
             wanted: Image | None = active
         elif now is not None and now in self.viewer.layers:
@@ -91,31 +92,34 @@ class Session:
         else:
             images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
             wanted = images[-1] if images else None
-        if wanted is not now or (wanted is None and self.trouble):
+        if wanted is not now:
             self.set_image(wanted)
 
     def set_image(self, layer: Image | None) -> None:
         """Work on another image, or look at the same one again."""
-        old = self.source.layer if self.source else None
-        if old is not None and old is not layer:
-            old.events.data.disconnect(self._on_data)
-            old.events.name.disconnect(self._on_data)
-        if layer is not None and layer is not old:
-            layer.events.data.connect(self._on_data)
-            layer.events.name.connect(self._on_data)
-        if layer is not old:
+        if layer is not self.image:
+            self._watch(layer)
             self.channel, self.diameter = self._settings.get(id(layer), (None, None))
-        self.source, self.trouble = None, ""
+        self.source, self.trouble, self.choices = None, "", []
         if layer is not None:
             try:
+                self.choices = choices_of_axes(layer)
                 self.source = look_at(layer, self.axes_of(layer))
             except UnetError as error:
                 self.trouble = str(error)
-                layer.events.data.disconnect(self._on_data)
-                layer.events.name.disconnect(self._on_data)
         self.image_changed.emit()
         self.labels_changed.emit()
         self.corrections_changed.emit()
+
+    def _watch(self, layer: Image | None) -> None:
+        """Follow what changes in this layer, instead of the one before."""
+        if self.image is not None:
+            self.image.events.data.disconnect(self._on_data)
+            self.image.events.name.disconnect(self._on_data)
+        self.image = layer
+        if layer is not None:
+            layer.events.data.connect(self._on_data)
+            layer.events.name.connect(self._on_data)
 
     def axes_of(self, layer: Image) -> str:
         """Return the axes that the user chose for a layer, or the likely ones."""
@@ -125,9 +129,9 @@ class Session:
 
     def set_axes(self, axes: str) -> None:
         """Say what the axes of the image are."""
-        if self.source is not None and axes != self.source.axes:
-            self._axes[id(self.source.layer)] = axes
-            self.set_image(self.source.layer)
+        if self.image is not None and axes != self.axes_of(self.image):
+            self._axes[id(self.image)] = axes
+            self.set_image(self.image)
 
     def set_how(self, channel: int | None, diameter: float | None) -> None:
         """Say which channel shows the objects, and how wide they are."""
@@ -141,8 +145,7 @@ class Session:
 
     def _on_data(self, event: Any = None) -> None:
         del event
-        if self.source is not None:
-            self.set_image(self.source.layer)
+        self.set_image(self.image)
 
     def _on_removed(self, event: Any) -> None:
         layer: Layer = event.value
@@ -152,7 +155,7 @@ class Session:
         self._pairs = {key: labels for key, labels in self._pairs.items() if labels is not layer and key != id(layer)}
         self._axes.pop(id(layer), None)
         self._settings.pop(id(layer), None)
-        if self.source is not None and self.source.layer is layer:
+        if self.image is layer:
             if self.busy in ("segment", "diameter"):
                 self.cancel()
             self.set_image(None)
@@ -327,9 +330,7 @@ class Session:
         layers.events.removed.disconnect(self._on_removed)
         layers.events.inserted.disconnect(self._on_active)
         layers.selection.events.active.disconnect(self._on_active)
-        if self.source is not None:
-            self.source.layer.events.data.disconnect(self._on_data)
-            self.source.layer.events.name.disconnect(self._on_data)
+        self._watch(None)
         for annotation in self._annotations.values():
             annotation.close()
         for image in layers:

@@ -40,7 +40,7 @@ class Mark:
     state: State
     region: Region
     mask: NDArray[np.bool_] | None = None
-    outline: NDArray[np.float64] | None = None  # corners, in pixels
+    outlines: tuple[NDArray[np.float64], ...] = ()  # corners, in pixels; one outline for each slice
     values: NDArray[Any] | None = None  # the labels that were called right
 
 
@@ -84,7 +84,7 @@ class Annotation:
 
     @property
     def version(self) -> tuple[int, ...]:
-        """What is another one whenever labels, strokes or marks may have changed."""
+        """What is another one whenever labels, strokes or marks have changed; another slice to look at is no change."""
         return self._changes, id(self.layer.data), *self._lengths()
 
     @property
@@ -136,6 +136,7 @@ class Annotation:
             yield
         finally:
             self._writing = False
+            self._changes += 1
             self._seen = self._lengths()
 
     def _tell(self, lost: int = 0) -> None:
@@ -162,7 +163,6 @@ class Annotation:
 
     def _on_set_data(self, event: Any = None) -> None:
         del event
-        self._changes += 1
         if self._writing:
             return
         if self.layer.data is not self._data:

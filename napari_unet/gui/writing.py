@@ -1,8 +1,9 @@
-"""Results into a Labels layer: one step that can be undone, or tile by tile where the layer is large."""
+"""Results into a Labels layer: one step that can be undone, or tile by tile where that would be felt."""
 
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,8 @@ from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from napari_unet.gui.layers import Region, shape_of_region
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.layers import Labels
     from numpy.typing import NDArray
 
@@ -19,12 +22,17 @@ if TYPE_CHECKING:
 
 # A plane up to this many pixels is drawn anew in less than a tenth of a second (14 ms at 2048², 329 ms at 8192²).
 PLANE = 4096**2
+# So many pixels are written in less than a tenth of a second too.
+MOST = 2048**2
+# So many pixels are kept as they were before and after, for undo: 128 MB.
+KEPT = 4096**2
 TILE = 256  # side of what is written in one turn of the main loop: 3 ms
 
 
-def is_large(layer: Labels) -> bool:
-    """Return whether drawing the layer as a whole would be felt, or its pixels lie on a disk."""
-    return math.prod(layer.data.shape[-2:]) > PLANE or not isinstance(layer.data, np.ndarray)
+def is_large(layer: Labels, region: Region) -> bool:
+    """Return whether to write a region or to draw its plane would be felt, or the layer's pixels lie on a disk."""
+    felt = math.prod(shape_of_region(region)) > MOST or math.prod(layer.data.shape[-2:]) > PLANE
+    return felt or not isinstance(layer.data, np.ndarray)
 
 
 def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -> None:
@@ -34,7 +42,7 @@ def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -
     """
     layer = annotation.layer
     old = np.array(layer.data[region])
-    new = np.where(annotation.protected(region), old, values).astype(old.dtype)
+    new = np.where(annotation.protected(region), old, values).astype(old.dtype, copy=False)
     if np.array_equal(old, new):
         return
     with annotation.not_by_hand(), layer.block_history():
@@ -44,9 +52,10 @@ def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -
 
 
 class TileWriter(QObject):
-    """Writes a result into a large layer tile by tile, between the turns of the main loop.
+    """Writes a large result tile by tile, between the turns of the main loop.
 
-    It waits while a stroke is being painted. napari's undo cannot span it, so the history is cleared at the end.
+    It waits while a stroke is being painted. At the end it is one step that Ctrl+Z takes back, if it is no larger
+    than `KEPT` and nothing was painted or undone meanwhile; otherwise napari's undo cannot span it and is cleared.
     """
 
     finished = Signal()
@@ -55,6 +64,9 @@ class TileWriter(QObject):
         super().__init__()
         self.annotation = annotation
         self._region, self._values = region, values
+        self._old = np.array(annotation.layer.data[region]) if values.size <= KEPT else None
+        self._new = None if self._old is None else self._old.copy()
+        self._history = _lengths(annotation.layer)
         side = [1] * (len(region) - 2) + [TILE] * 2
         steps = [range(0, n, s) for n, s in zip(shape_of_region(region), side[-len(region) :], strict=True)]
         self._corners = iter(list(product(*steps)))
@@ -78,15 +90,43 @@ class TileWriter(QObject):
         if corner is None:
             self._timer.stop()
             with self.annotation.not_by_hand():
-                layer._reset_history()
+                if self._old is not None and _lengths(layer) == self._history:
+                    layer._save_history((self._region, self._old, self._new))
+                else:
+                    layer._reset_history()
             self.finished.emit()
             return
         inside = tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, self._side, self._values.shape, strict=True))
         region = tuple(slice(r.start + i.start, r.start + i.stop) for r, i in zip(self._region, inside, strict=True))
         old = np.asarray(layer.data[region])
-        new = np.where(self.annotation.protected(region), old, self._values[inside])
+        new = np.where(self.annotation.protected(region), old, self._values[inside]).astype(old.dtype, copy=False)
         changed = np.nonzero(new != old)
-        if changed[0].size:
-            where = tuple(i + r.start for i, r in zip(changed, region, strict=True))
-            with self.annotation.not_by_hand():
-                layer.data_setitem(where, new[changed])
+        if not changed[0].size:
+            return
+        if self._new is not None:
+            self._new[inside] = new
+        with self.annotation.not_by_hand(), _unrecorded(layer):
+            if _is_shown(layer, region):
+                layer.data_setitem(tuple(i + r.start for i, r in zip(changed, region, strict=True)), new[changed])
+            else:  # a tenth of the time
+                layer.data[region] = new
+
+
+@contextmanager
+def _unrecorded(layer: Labels) -> Iterator[None]:
+    """Write without napari's history."""
+    layer._block_history = True
+    try:
+        yield
+    finally:
+        layer._block_history = False
+        layer._staged_history = []
+
+
+def _lengths(layer: Labels) -> tuple[int, int]:
+    return len(layer._undo_history), len(layer._redo_history)
+
+
+def _is_shown(layer: Labels, region: Region) -> bool:
+    """Return whether a region lies in the slice on the screen."""
+    return all(region[axis].start <= at < region[axis].stop for axis, at in layer._get_pt_not_disp().items())

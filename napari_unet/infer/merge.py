@@ -30,7 +30,7 @@ def merge_labels(
     Parameters
     ----------
     old : integer array, ``(*spatial)``
-        All labels as they are; not changed.
+        All labels as they are; not changed. They may change meanwhile: what is decided on is copied first.
     found : integer array, the region's shape
         Object numbers from 1, 0 = background.
     region : tuple of slice
@@ -47,13 +47,13 @@ def merge_labels(
     ImageError
         If the numbers do not fit into the dtype of `old`.
     """
-    before = old[region]
-    if not protected.any() and before.shape == old.shape and found.max(initial=0) <= np.iinfo(old.dtype).max:
+    if not protected.any() and found.shape == old.shape and found.max(initial=0) <= np.iinfo(old.dtype).max:
         return found.astype(old.dtype)
-    fresh = _largest_outside(old, region, np.where(protected, before, 0))
+    kept = np.where(protected, old[region], 0)
+    fresh = _largest_outside(old, region, kept)
     result = np.where(found > 0, found.astype(np.int64) + fresh, 0)
     numbers = np.unique(result[protected & (result > 0)])
-    kin = _kin(before, result, protected)
+    kin = _kin(kept, result)
     entire = result.copy()
     result[protected] = 0
     following = int(result.max(initial=fresh)) + 1
@@ -67,7 +67,7 @@ def merge_labels(
             part[pieces == i] = kin.get(number, number) if rank == 0 else following
             following += rank > 0
     _join_across_edges(old, result, region, fresh)
-    result[protected] = before[protected]
+    result[protected] = kept[protected]
     if result.max(initial=0) > np.iinfo(old.dtype).max:
         raise ImageError(
             f"The labels layer holds numbers up to {np.iinfo(old.dtype).max} ({old.dtype}), but {result.max()} are "
@@ -76,16 +76,16 @@ def merge_labels(
     return result.astype(old.dtype)
 
 
-def _kin(before: NDArray[Any], found: NDArray[np.int64], protected: NDArray[np.bool_]) -> dict[int, int]:
+def _kin(kept: NDArray[Any], found: NDArray[np.int64]) -> dict[int, int]:
     """Return which found object goes on as which corrected one: the one that covers most of it, at least half."""
-    sure = protected & (before > 0)
+    sure = kept > 0
     if not sure.any():
         return {}
-    corrected, whole = np.unique(before[sure], return_counts=True)
+    corrected, whole = np.unique(kept[sure], return_counts=True)
     sizes = dict(zip(corrected.tolist(), whole.tolist(), strict=True))
     best: dict[int, int] = {}
     taken: set[int] = set()
-    for mine, theirs, shared in _pairs(before[sure], found[sure]):
+    for mine, theirs, shared in _pairs(kept[sure], found[sure]):
         if theirs and theirs not in best and mine not in taken and 2 * shared >= sizes[mine]:
             best[theirs] = mine
             taken.add(mine)
@@ -137,7 +137,7 @@ def _join_across_edges(old: NDArray[Any], result: NDArray[np.int64], region: tup
             if not 0 <= outer < old.shape[axis]:
                 continue
             here = np.take(result, inner, axis=axis)
-            beyond = old[tuple(outer if a == axis else r for a, r in enumerate(region))]
+            beyond = np.array(old[tuple(outer if a == axis else r for a, r in enumerate(region))])
             meet = (here > fresh) & (beyond > 0)
             done: set[int] = set()
             for mine, theirs, _ in _pairs(here[meet], beyond[meet]):

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton
 
 from napari_unet.gui import models, runs
@@ -146,8 +147,10 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> np.ndarray:
 
 
 def test_what_is_painted_after_the_joining_is_joined_too(desk, finds, monkeypatch) -> None:
-    """Numbers of strokes and of found objects never meet."""
+    """Numbers of strokes and of found objects never meet; and the viewer does not wait for the joining."""
     import threading
+
+    from napari_unet.infer import merge
 
     real, joined, go_on = runs.segment_part, threading.Event(), threading.Event()
 
@@ -159,7 +162,14 @@ def test_what_is_painted_after_the_joining_is_joined_too(desk, finds, monkeypatc
             yield Progress(1, 1, "tiles")
         return found
 
+    merging, by = merge.merge_labels, []
+
+    def merged(*given):
+        by.append(threading.current_thread())
+        return merging(*given)
+
     monkeypatch.setattr(runs, "segment_part", held)
+    monkeypatch.setattr(merge, "merge_labels", merged)
     at = desk(blobs(), show=False)
     assert at.dock.correct.empty.isEnabled()
     at.click(at.dock.correct.empty)
@@ -170,7 +180,9 @@ def test_what_is_painted_after_the_joining_is_joined_too(desk, finds, monkeypatc
     assert not at.dock.correct.which.isEnabled()
     labels.paint((40, 40), 1)
     go_on.set()
-    at.wait()
+    at.wait(lambda: "2 objects" in at.dock.segment.note.text() and not at.session.busy)
+    assert len(by) == 2
+    assert threading.main_thread() not in by
     assert at.dock.correct.which.isEnabled()
     first, second = labels.data[10, 10], labels.data[70, 70]
     assert len({0, 1, first, second}) == 4
@@ -189,7 +201,7 @@ def test_what_was_joined_with_labels_that_are_gone_is_written_as_it_was_found(de
     region = (slice(0, 96), slice(0, 96))
     found = jobs.run(runs.segment_part(at.session.model, source, SegmentSettings(), region, there))
     assert 9 in found.labels
-    assert runs.join(found, there) is found, "nothing changed since"
+    assert found.fits(there), "nothing changed since"
     at.viewer.layers.remove(at.session.labels)
     at.dock.segment._on_found(found)
     np.testing.assert_array_equal(at.session.labels.data, finds)
@@ -202,7 +214,7 @@ def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -
     at.click(at.dock.correct.empty)
     labels = at.session.labels
     assert labels.selected_label == 1
-    monkeypatch.setattr(segment_section, "is_large", lambda layer: True)
+    monkeypatch.setattr(segment_section, "is_large", lambda layer, region: True)
     monkeypatch.setattr(segment_section.TileWriter, "start", lambda writer: None)
     at.click(at.dock.segment.start)
     at.wait()
@@ -303,12 +315,23 @@ def test_odd_images(desk) -> None:
         assert labels.data.shape == at.session.source.shape
 
 
+def choose(box, name: str) -> None:
+    """Take a line of a list, as the arrow keys do."""
+    at = next(i for i in range(box.count()) if name in box.itemText(i))
+    box.setFocus()
+    key = Qt.Key.Key_Down if at > box.currentIndex() else Qt.Key.Key_Up
+    for _ in range(abs(at - box.currentIndex())):
+        QTest.keyClick(box, key)
+    assert box.currentIndex() == at
+
+
 def test_channels_are_chosen(desk) -> None:
     at = desk(np.stack([np.zeros((40, 40), np.uint8), blobs((40, 40))]))
     channel = at.dock.image.channel
     assert channel.isVisibleTo(at.dock)
-    channel.setCurrentIndex(1)
-    channel.activated.emit(1)
+    assert "Channel 0 looks the same everywhere" in at.dock.image.trouble.text()
+    choose(channel, "channel 1")
+    assert not at.dock.image.trouble.isVisibleTo(at.dock)
     at.segment()
     assert at.session.channel == 1
     assert "channel 1" in at.dock.segment.note.text().lower()
@@ -316,6 +339,62 @@ def test_channels_are_chosen(desk) -> None:
     axes.activated.emit(axes.findData("ZYX"))
     assert at.session.source.shape == (2, 40, 40)
     assert at.session.labels is None, "labels of another shape do not fit"
+
+
+def test_a_hyperstack_as_it_is(desk) -> None:
+    """Movie of stacks with channels, as ImageJ writes them: one labels layer for all channels, in its place."""
+    image = np.zeros((2, 6, 2, 64, 64), np.uint8)
+    image[:, :, 1] = blobs((2, 6, 64, 64))
+    at = desk(image)
+    assert at.session.source.axes == "TZCYX"
+    choose(at.dock.image.channel, "channel 1")
+    labels = at.segment()
+    assert labels.data.shape == (2, 6, 1, 64, 64)
+    for axis, place in enumerate((1, 2, 1)):
+        at.viewer.dims.set_current_step(axis, place)
+    at.click(at.dock.correct.new)
+    number = labels.selected_label
+    at.paint((20, 20), (24, 30))
+    assert (labels.data[1, 2, 0] == number).any()
+    assert not (labels.data[:1] == number).any()
+    at.press(Qt.Key.Key_T)
+    known = at.session.annotation.state() > 0
+    assert known[1, 2].any()
+    assert known.sum() == known[1, 2].sum()
+    drawn = at.viewer.layers["cells_unet_confirmed"]
+    for channel in (0, 1):
+        at.viewer.dims.set_current_step(2, channel)
+        assert drawn._data_view._displayed.any(), "the outline is seen in each channel"
+    by_hand = labels.data[known]
+    at.segment()
+    assert at.session.labels is labels
+    np.testing.assert_array_equal(labels.data[known], by_hand)
+    part = at.dock.segment.part
+    part.setCurrentIndex(part.findData("slice"))
+    at.segment()
+    np.testing.assert_array_equal(labels.data[known], by_hand)
+    corrections = at.dock.finetune._corrections()[0]
+    assert corrections.labels.shape == corrections.state.shape == (2, 6, 64, 64)
+
+
+def test_wrong_axes_are_mended_where_they_are_said(desk) -> None:
+    pixels = np.moveaxis(np.stack([blobs((64, 64))] * 5), 0, -1)
+    at = desk(pixels, scale=(0.5, 0.5, 1), units=("um", "um", "pixel"))
+    section = at.dock.image
+    assert not section.split.isVisibleTo(at.dock)
+    choose(section.axes, "channels last")
+    assert "split them into layers" in section.trouble.text()
+    assert not at.dock.segment.start.isEnabled()
+    choose(section.axes, "stack")
+    assert not section.trouble.isVisibleTo(at.dock)
+    assert at.dock.segment.start.isEnabled()
+    choose(section.axes, "channels last")
+    at.click(section.split)
+    assert [layer.name for layer in at.viewer.layers] == [f"cells channel {i}" for i in range(5)]
+    assert not section.trouble.isVisibleTo(at.dock)
+    labels = at.segment()
+    assert labels.name == "cells channel 0_unet_labels"
+    assert tuple(labels.scale) == (0.5, 0.5)
 
 
 def test_cancel(desk, slow) -> None:
@@ -455,12 +534,14 @@ def test_the_dock_is_closed_and_opened_again(desk, qtbot) -> None:
     at.press(Qt.Key.Key_T)
     at.viewer.window.remove_dock_widget(at.dock)
     assert at.session.closed
+    assert [layer.name for layer in at.viewer.layers] == ["cells", "cells_unet_labels"]
     assert not at.viewer.keymap
     labels.paint((20, 20), 50)
     again = UNetDock(at.viewer)
     at.viewer.window.add_dock_widget(again)
     assert again.session.labels is labels
     assert again.correct.count.text() == "1 tile confirmed, 1 stroke"
+    assert "cells_unet_confirmed" in at.viewer.layers, "what is confirmed is shown again"
     labels.paint((60, 60), 51)
     assert again.session.annotation.strokes == 2
     at.dock.deleteLater()

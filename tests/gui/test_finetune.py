@@ -127,6 +127,83 @@ def test_pause_paint_and_stop(corrected, staged) -> None:
     assert "Stopped at step 5" in section.note.text()
 
 
+def test_the_time_left_is_said_and_a_pause_does_not_count(corrected, staged, monkeypatch) -> None:
+    at, section, clock, steps = corrected, corrected.dock.finetune, [0.0], threading.Semaphore(0)
+
+    def learn(entry, corrections, settings, stop):
+        for step in range(1, 101):
+            while not steps.acquire(timeout=0.01):
+                if stop():
+                    return TrainResult(entry.get(), None, None, step, "Stopped.")
+            yield Progress(step, 100, "steps", {"loss": 1.0})
+
+    def go(step: int) -> None:
+        clock[0] += 2
+        steps.release()
+        at.wait(lambda: section.bar.value() == step)
+
+    monkeypatch.setattr(runs, "learn", learn)
+    monkeypatch.setattr(finetune_section.time, "monotonic", lambda: clock[0])
+    at.click(section.start)
+    go(1)
+    assert section.bar.text() == "step 1 of 100"
+    for step in range(2, 9):
+        go(step)
+    assert section.bar.text() == "step 8 of 100 · about 3 min left"
+    at.click(section.pause)
+    clock[0] += 100_000
+    go(9)  # the step that was under way
+    clock[0] += 100_000
+    at.click(section.pause)
+    for step in (10, 11):
+        go(step)
+    assert section.bar.text() == "step 11 of 100 · about 3 min left"
+    at.click(section.stop)
+    at.wait()
+
+
+@pytest.mark.parametrize("what", ["dock", "viewer"])
+def test_a_result_that_nobody_judged_is_saved_at_the_end(corrected, staged, own_folder, qtbot, what: str) -> None:
+    at = corrected
+    staged.gate.set()
+    at.click(at.dock.finetune.start)
+    at.wait()
+    staged.gate.clear()
+    assert at.session.result is not None
+    if what == "dock":
+        at.viewer.window.remove_dock_widget(at.dock)
+        at.dock.deleteLater()
+    else:
+        with qtbot.waitSignal(at.dock.destroyed, timeout=20_000):
+            at.viewer.close()
+    assert [path.stem for path in own_folder.iterdir()] == ["tiny · 1 (not judged)"]
+    entry = models.known_models()[0]
+    assert (entry.name, entry.get().name) == ("tiny · 1 (not judged)", "tiny · 1 (not judged)")
+
+
+def test_an_end_without_room_on_the_disk(corrected, staged, own_folder) -> None:
+    own_folder.parent.mkdir(exist_ok=True)
+    own_folder.write_text("a file, where the folder should be")
+    staged.gate.set()
+    corrected.click(corrected.dock.finetune.start)
+    corrected.wait()
+    staged.gate.clear()
+    corrected.viewer.window.remove_dock_widget(corrected.dock)
+    assert corrected.session.closed
+    corrected.dock.deleteLater()
+
+
+def test_what_was_discarded_is_not_saved(corrected, staged, own_folder) -> None:
+    staged.gate.set()
+    corrected.click(corrected.dock.finetune.start)
+    corrected.wait()
+    staged.gate.clear()
+    corrected.click(corrected.dock.finetune.discard)
+    corrected.viewer.window.remove_dock_widget(corrected.dock)
+    assert not own_folder.exists()
+    corrected.dock.deleteLater()
+
+
 def test_stop_ends_a_pause(corrected, staged) -> None:
     begin(corrected)
     corrected.click(corrected.dock.finetune.pause)

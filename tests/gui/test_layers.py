@@ -8,7 +8,17 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from napari_unet.errors import ImageError
-from napari_unet.gui.layers import choices_of_axes, clamp, look_at, pixel_size, placement, region_of, whole
+from napari_unet.gui.layers import (
+    choices_of_axes,
+    clamp,
+    look_at,
+    looks_empty,
+    pixel_size,
+    placement,
+    region_of,
+    split_channels,
+    whole,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +32,9 @@ from napari_unet.gui.layers import choices_of_axes, clamp, look_at, pixel_size, 
         ((3, 64, 48), {"axis_labels": ("z", "y", "x")}, "ZYX", (3, 64, 48)),
         ((5, 9, 64, 48), {}, "TZYX", (5, 9, 64, 48)),
         ((2, 9, 64, 48), {}, "CZYX", (9, 64, 48)),
+        ((9, 2, 64, 48), {}, "ZCYX", (9, 1, 64, 48)),
+        ((5, 9, 2, 64, 48), {}, "TZCYX", (5, 9, 1, 64, 48)),
+        ((9, 7, 64, 48), {"axis_labels": ("t", "c", "y", "x")}, "TCYX", (9, 1, 64, 48)),
         ((1, 1), {}, "YX", (1, 1)),
     ],
 )
@@ -34,14 +47,46 @@ def test_axes(shape: tuple[int, ...], settings: dict, axes: str, labels: tuple[i
 
 def test_axes_may_be_chosen() -> None:
     layer = Image(np.zeros((3, 64, 48)))
-    assert set(choices_of_axes(layer)) == {"CYX", "ZYX", "TYX"}
+    assert set(choices_of_axes(layer)) == {"CYX", "ZYX", "TYX", "YXC"}
     assert look_at(layer, "TYX").shape == (3, 64, 48)
+    assert {"TZYX", "ZCYX", "TCYX"} < set(choices_of_axes(Image(np.zeros((9, 2, 6, 4)))))
+    assert {"TZCYX", "TCZYX"} < set(choices_of_axes(Image(np.zeros((2, 9, 2, 6, 4)))))
 
 
-def test_channels_in_the_middle_are_refused_with_a_mend() -> None:
-    layer = Image(np.zeros((9, 2, 64, 48)), axis_labels=("z", "c", "y", "x"))
-    with pytest.raises(ImageError, match="Split Stack"):
+def test_channels_after_the_rows_are_refused_with_a_mend() -> None:
+    layer = Image(np.zeros((64, 48, 5)), axis_labels=("y", "x", "c"))
+    with pytest.raises(ImageError, match="split them into layers"):
         look_at(layer)
+
+
+def test_channels_are_split_in_their_place() -> None:
+    viewer = ViewerModel()
+    pixels = np.random.default_rng(0).random((64, 48, 5))
+    layer = viewer.add_image(pixels, name="x", scale=(2, 3, 1), translate=(5, 6, 0), units=("um", "um", "pixel"))
+    made = split_channels(viewer, layer, "YXC")
+    assert [each.name for each in viewer.layers] == [f"x channel {i}" for i in range(5)]
+    np.testing.assert_array_equal(made[3].data, pixels[..., 3])
+    assert tuple(made[0].translate) == (5, 6)
+    assert pixel_size(look_at(made[0])) == 3
+
+
+@pytest.mark.parametrize("shown", [0, 1, 2])
+def test_labels_lie_over_each_channel(shown: int) -> None:
+    """Channels in the middle: the same labels are seen, and painted, in each channel, and only in their slice."""
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((9, 3, 64, 48)), scale=(2, 1, 0.5, 0.5), translate=(1, 4, 0, 0))
+    source = look_at(layer)
+    labels = viewer.add_labels(np.zeros(source.shape, np.uint32), **placement(source))
+    for axis, at in ((0, 5), (1, shown)):
+        viewer.dims.set_current_step(axis, at)
+    point = labels.world_to_data(viewer.dims.point)
+    labels.paint(tuple(np.round(point).astype(int)[:2]) + (20, 20), 7)
+    assert (labels._slice.image.raw == 7).any()
+    assert region_of(viewer, source, "slice") == (slice(5, 6), slice(0, 1), slice(0, 64), slice(0, 48))
+    viewer.dims.set_current_step(1, (shown + 1) % 3)
+    assert (labels._slice.image.raw == 7).any()
+    viewer.dims.set_current_step(0, 4)
+    assert not labels._slice.image.raw.any()
 
 
 @pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
@@ -108,4 +153,25 @@ def test_clamp_takes_the_middle() -> None:
 
 @pytest.mark.parametrize(("unit", "size"), [("um", 0.5), ("nm", 0.0005), ("pixel", None)])
 def test_pixel_size(unit: str, size: float | None) -> None:
-    assert pixel_size(Image(np.zeros((4, 4)), scale=(0.5, 0.5), units=(unit, unit))) == (size and pytest.approx(size))
+    layer = Image(np.zeros((4, 4)), scale=(0.5, 0.5), units=(unit, unit))
+    assert pixel_size(look_at(layer)) == (size and pytest.approx(size))
+
+
+def test_a_pixel_of_a_pyramid_is_as_wide_as_those_of_its_level(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_unet.gui.layers.LARGEST", 1000)
+    levels = [np.zeros((64, 48)), np.zeros((32, 24)), np.zeros((16, 12))]
+    layer = Image(levels, multiscale=True, scale=(0.5, 0.5), units=("um", "um"))
+    assert pixel_size(look_at(layer)) == 1.0
+
+
+def test_an_empty_channel_is_seen(tmp_path) -> None:
+    pixels = np.zeros((2, 64, 48), np.uint16)
+    pixels[1, 10] = 9
+    source = look_at(Image(pixels))
+    assert looks_empty(source, 0)
+    assert not looks_empty(source, 1)
+    in_the_middle = look_at(Image(pixels[None].repeat(9, axis=0)))
+    assert in_the_middle.axes == "ZCYX"
+    assert [looks_empty(in_the_middle, channel) for channel in (0, 1)] == [True, False]
+    on_disk = np.lib.format.open_memmap(tmp_path / "x.npy", mode="w+", shape=(2, 64, 48))
+    assert not looks_empty(look_at(Image(on_disk)), 0), "a file is not read for this"

@@ -36,6 +36,21 @@ def test_what_another_napari_kept_is_not_written_over(own_folder: Path) -> None:
     assert Model.load(second).version != Model.load(first).version
 
 
+def test_what_was_not_judged_is_named_so() -> None:
+    model = Model.new(width=8, depth=1, name=f"nuclei · 1{models.UNJUDGED}")
+    assert [models.keep(model).stem for _ in range(2)] == ["nuclei · 1 (not judged)", "nuclei · 2 (not judged)"]
+
+
+def test_how_many_axes_a_model_sees_is_known_before_it_is_read(tmp_path: Path) -> None:
+    path = Model.new(ndim=3, width=4, depth=1).save(tmp_path / "stacks.unet")
+    entry = models.ModelEntry("stacks", path)
+    assert (entry.ndim, entry.model) == (3, None)
+    assert entry.get().ndim == entry.ndim
+    path.write_bytes(b"broken")
+    assert models.ModelEntry("broken", path).ndim == 2
+    assert models.ModelEntry(models.UNTRAINED).ndim == 2
+
+
 def test_what_cannot_be_written_leaves_no_file(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError("no space left")
@@ -59,6 +74,8 @@ def test_a_file_that_is_gone_is_said() -> None:
         ("nuclei", set(), "nuclei · 1"),
         ("nuclei", {"nuclei · 1"}, "nuclei · 2"),
         ("nuclei · 1", {"nuclei · 1"}, "nuclei · 2"),
+        ("nuclei", {"nuclei · 1 (not judged)"}, "nuclei · 2"),
+        ("nuclei · 2 (not judged)", {"nuclei · 2 (not judged)"}, "nuclei · 1"),
         ("a · b", set(), "a · b · 1"),
     ],
 )

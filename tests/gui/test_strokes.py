@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from napari.components import Dims
 from napari.layers import Labels
 
 from napari_unet.gui.strokes import Annotation, Mark
-from napari_unet.gui.writing import TileWriter, write_region
+from napari_unet.gui.writing import TileWriter, is_large, write_region
 from napari_unet.learn.corrections import State
 
 ALL = (slice(0, 64), slice(0, 64))
@@ -155,7 +156,44 @@ def test_a_large_layer_is_written_tile_by_tile(layer: Labels, qtbot) -> None:
     np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
     assert annotation.strokes == 1
     layer.undo()
+    np.testing.assert_array_equal(layer.data, by_hand)
+    layer.redo()
     np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
+    layer.undo()
+    layer.undo()
+    assert not layer.data.any()
+    assert annotation.strokes == 0
+
+
+def test_a_part_of_a_stack_is_large_by_its_pixels(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer = Labels(np.zeros((9, 64, 64), np.uint32))
+    assert not is_large(layer, (slice(0, 9), *ALL))
+    monkeypatch.setattr("napari_unet.gui.writing.MOST", 2 * 64 * 64)
+    assert is_large(layer, (slice(0, 9), *ALL))
+    assert not is_large(layer, (slice(3, 5), *ALL))
+
+
+def test_a_stack_is_written_tile_by_tile(qtbot) -> None:
+    """In the slice that is shown, and in the others; what is painted meanwhile stays."""
+    layer = Labels(np.zeros((5, 300, 300), np.uint32))
+    layer._slice_dims(Dims(ndim=3, ndisplay=2, point=(2, 0, 0), range=((0, 4, 1), (0, 299, 1), (0, 299, 1))))
+    annotation = Annotation(layer)
+    layer.paint((2, 50, 50), 5)
+    values = np.arange(4 * 300 * 300, dtype=np.uint32).reshape(4, 300, 300) + 10
+    writer = TileWriter(annotation, (slice(1, 5), slice(0, 300), slice(0, 300)), values)
+    with qtbot.waitSignal(writer.finished, timeout=20_000):
+        writer.start()
+        qtbot.waitUntil(lambda: bool(layer.data[1].any()))
+        layer.paint((4, 280, 280), 7)
+    known = annotation.state() > 0
+    assert (layer.data[known] == np.where(np.nonzero(known)[0] == 2, 5, 7)).all()
+    assert not layer.data[0].any()
+    np.testing.assert_array_equal(layer.data[1:][~known[1:]], values[~known[1:]])
+    written = layer.data.copy()
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, written)  # undo cannot span what was painted meanwhile
+    shown = layer.colormap._data_to_texture(layer.data[2])
+    np.testing.assert_array_equal(layer._slice.image.view, shown)
 
 
 def test_other_data_keep_what_agrees(layer: Labels) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from napari_unet.errors import ImageError
+from napari_unet.infer import merge
 from napari_unet.infer.merge import merge_labels
 
 ALL = (slice(0, 40), slice(0, 40))
@@ -115,6 +116,24 @@ def test_numbers_that_do_not_fit_are_refused(protected: np.ndarray) -> None:
     found[20:30, 20:30] = 300
     with pytest.raises(ImageError, match=r"uint8.*convert it to uint32"):
         merge_labels(old, found, ALL, protected)
+
+
+def test_labels_may_change_under_the_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is painted while the labels are merged makes no difference."""
+    old, found = image(((20, 20), 8, 7), ((8, 30), 4, 5)), image(((20, 20), 8, 1))
+    region, protected = (slice(0, 40), slice(0, 26)), disk((40, 40), (20, 14), 2)[:, :26]
+    expected = merge_labels(old, found[region], region, protected)
+    looked_at = merge._largest_outside
+
+    def painted(*given: object) -> int:
+        answer = looked_at(*given)
+        old[10:30] = 99
+        return answer
+
+    monkeypatch.setattr(merge, "_largest_outside", painted)
+    result = merge_labels(old, found[region], region, protected)
+    np.testing.assert_array_equal(result[:, :20], expected[:, :20])
+    assert 7 in result
 
 
 @pytest.mark.parametrize("seed", range(20))
