@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QApplication
 from report import arguments, report
 from speed import mosaic
 
+from napari_unet.gui.segment_section import OUTLINE
 from napari_unet.infer.segment import segment_job
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.finetune import fine_tune
@@ -100,6 +101,7 @@ def main() -> None:
     viewer.window.resize(1280, 800)
     viewer.add_image(image)
     labels = viewer.add_labels(np.zeros(image.shape, np.uint32))
+    labels.contour = OUTLINE  # as the dock shows them
     _, dock = viewer.window.add_plugin_dock_widget("napari-unet-live", "U-Net")
     dock.session.set_labels(labels)  # its strokes are followed as in use
     viewer.layers.selection.active = labels

@@ -304,7 +304,7 @@ def train(
     if result.ended:
         typer.echo(result.ended, err=to_stderr)
     if result.after is not None:
-        typer.echo(f"On the held-out images, which also chose the thresholds:\n{result.after.table()}", err=to_stderr)
+        typer.echo(f"On the held-out images, which also chose the weights:\n{result.after.table()}", err=to_stderr)
         if recipe.start and result.before is not None and quality(result.before) > quality(result.after):
             typer.echo(
                 f"{output} holds the new model, but {recipe.start} itself is better on these images: go on with "

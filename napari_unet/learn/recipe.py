@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from napari_unet.learn.train import TrainResult
 
 NETWORK = ("ndim", "depth", "width", "max_width")  # what a recipe may say of the network
+# Tiles that thresholds are chosen on. Those held out are too few: 50 of them told ways of decoding apart by chance.
+TUNED = 150
 DATA = "NAPARI_UNET_DATA"  # environment variable: the folder that recipes' data folders are in
 
 
@@ -235,7 +237,7 @@ def _read_tile(model: Model, image_path: Path, mask_path: Path, share: float) ->
 
 
 def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bool] = bool) -> Job[TrainResult]:
-    """Train a model by a recipe: read, learn, choose the decode thresholds on the held-out images.
+    """Train a model by a recipe: read, learn, choose the decode thresholds on what was learned from.
 
     Parameters
     ----------
@@ -257,11 +259,19 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
         parent=model.version if recipe.start else None,
     )
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
+    tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
     if not held_out:
-        return result
-    tuned = yield from tune(result.model, held_out, recipe.train.device)
+        return replace(result, model=tuned)
     after = yield from score_tiles(tuned, held_out, recipe.train.device)
     return replace(result, model=tuned, after=after)
+
+
+def _some(tiles: list[TrainingTile]) -> list[TrainingTile]:
+    """Return some tiles, always the same, drawn as often as in training."""
+    if len(tiles) <= TUNED:
+        return tiles
+    shares = np.array([tile.share for tile in tiles])
+    return [tiles[i] for i in np.random.default_rng(0).choice(len(tiles), TUNED, replace=False, p=shares / shares.sum())]
 
 
 def _beginning(recipe: Recipe) -> Model:
