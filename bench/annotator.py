@@ -107,12 +107,11 @@ def correct(
             work.seconds += LOOK
         else:
             right[mine] = number + fresh
-            outline = int((mine ^ np.roll(mine, 1, 0)).sum() + (mine ^ np.roll(mine, 1, 1)).sum()) * 0.8
-            work.does("brush", M + P + 2 * B + 0.9 * STROKES + 0.16 * CM * outline)
+            work.does("brush", drawing(mine))
             state[window][mine] = State.PAINTED
     for number in np.unique(part[(part > 0) & (right == 0)]):  # what is left of it lies where no object is
         if (right[part == number] > 0).mean() <= SAME:
-            work.does("delete", M + P + K)
+            work.does("delete", drawing(part == number) if brush_only else M + P + K)
     labels[window] = right
     work.seconds += M + P + 2 * B + K  # the next tile, and T
     return Corrections(each.image, labels, state, axes=each.axes, name=each.name)
@@ -141,10 +140,19 @@ def tidied(part: NDArray[Any], truth: NDArray[Any], work: Work, care: float) -> 
             edit = objects.split_at(part, int(number), middles, int(part.max()) + 1)
         except DataError:  # a middle lies outside a crescent: the brush will do it
             continue
-        part[edit.region] = edit.values
-        for _ in inside[1:]:
-            work.does("split", M + P + 2 * B + P)
+        tried = part.copy()
+        tried[edit.region] = edit.values
+        if all(overlap(tried == best(tried, truth == each), truth == each) >= care for each in inside):
+            part = tried
+            for _ in inside[1:]:
+                work.does("split", M + P + 2 * B + P)
     return part
+
+
+def drawing(mask: NDArray[np.bool_]) -> float:
+    """Return the seconds that it takes to draw around an object; rubbing it out takes as long."""
+    outline = 0.8 * int((mask ^ np.roll(mask, 1, 0)).sum() + (mask ^ np.roll(mask, 1, 1)).sum())
+    return M + P + 2 * B + 0.9 * STROKES + 0.16 * CM * outline
 
 
 def best(part: NDArray[Any], mine: NDArray[np.bool_]) -> int:

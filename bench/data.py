@@ -1,6 +1,7 @@
 """The labelled images that benches learn from and score on, and where they are parted.
 
-What is called a test here is never learned from nor tuned on by a recipe: recipes leave it out by the same patterns.
+A model that is scored on a part of a folder must not have learned from it; its recipe leaves the part out by the same
+pattern. `nuclei` has learned from all tissue nuclei, so that test says nothing about it.
 """
 
 from __future__ import annotations

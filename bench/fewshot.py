@@ -61,8 +61,8 @@ def main() -> None:
         for count in (*chosen.tiles, *[0] * bool(chosen.full)):
             part = tiles(learned, count, seed) if count else [(each, whole(each)) for each in learned]
             given = [
-                corrections(each, window, chosen.strokes if count else 1.0, seed, chosen.diameter)
-                for each, window in part
+                corrections(each, window, chosen.strokes if count else 1.0, (seed, i), chosen.diameter)
+                for i, (each, window) in enumerate(part)
             ]
             settings = replace(TrainSettings(), steps=chosen.steps if count else chosen.full, seed=seed)
             began = time.perf_counter()
@@ -110,7 +110,7 @@ def _content(mask: NDArray[np.integer[Any]]) -> float:
 
 
 def corrections(
-    each: Labelled, window: tuple[slice, ...], coverage: float, seed: int, diameter: float | None
+    each: Labelled, window: tuple[slice, ...], coverage: float, seed: tuple[int, ...], diameter: float | None
 ) -> Corrections:
     """Confirm a window of an image, or paint a share of its pixels with strokes."""
     state = np.zeros(each.mask.shape, np.uint8)
@@ -121,7 +121,7 @@ def corrections(
     return Corrections(each.image, each.mask, state, axes=each.axes, diameter=diameter, name=each.name)
 
 
-def strokes(shape: tuple[int, ...], coverage: float, seed: int) -> NDArray[np.bool_]:
+def strokes(shape: tuple[int, ...], coverage: float, seed: tuple[int, ...]) -> NDArray[np.bool_]:
     """Return where strokes of a round brush, of random place and direction, cover about this share of a plane."""
     random = np.random.default_rng(seed)
     painted = np.zeros(shape, bool)

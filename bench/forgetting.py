@@ -33,7 +33,7 @@ def main() -> None:
     before = {name: figures(score(model, images)) for name, images in tests.items()}
     rows: list[dict[str, Any]] = []
     for seed in range(chosen.seeds):
-        given = [corrections(*tile, 1.0, seed, None) for tile in tiles(read(learned), chosen.tiles, seed)]
+        given = [corrections(*tile, 1.0, (seed,), None) for tile in tiles(read(learned), chosen.tiles, seed)]
         tuned = run(fine_tune(model, given, replace(TrainSettings(), seed=seed))).model
         for name, images in tests.items():
             own, after = before[name]["AP.50"], figures(score(tuned, images))["AP.50"]

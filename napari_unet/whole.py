@@ -14,13 +14,15 @@ if TYPE_CHECKING:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Put a file in place whole or not at all: a temporary file beside it, fsync, replace."""
+    path = path.resolve()  # where a link points to
+    mode = path.stat().st_mode & 0o777 if path.exists() else 0o644  # mkstemp makes files that only their owner may read
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
     except BaseException:
         with suppress(FileNotFoundError):

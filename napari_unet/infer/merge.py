@@ -140,9 +140,11 @@ def _join_across_edges(old: NDArray[Any], result: NDArray[np.int64], region: tup
             beyond = np.array(old[tuple(outer if a == axis else r for a, r in enumerate(region))])
             meet = (here > fresh) & (beyond > 0)
             done: set[int] = set()
+            given: set[int] = set()  # of two that were found apart, only one goes on
             for mine, theirs, _ in _pairs(here[meet], beyond[meet]):
-                if mine not in done:
+                if mine not in done and theirs not in given:
                     done.add(mine)
+                    given.add(theirs)
                     result[result == mine] = theirs
 
 

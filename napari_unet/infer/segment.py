@@ -172,14 +172,17 @@ def segment_job(
     settings = settings or SegmentSettings()
     began = time.perf_counter()
     yield Progress(0, 1, "normalising")
-    array, notes = prepare(model, image, axes, settings.channel, region)
+    seen = see(model, image, axes, settings.channel)
     model = _with_thresholds(model, settings)
     factor = scale_factor(model, settings.diameter)
-    leading = array.shape[1 : array.ndim - model.ndim]
-    labels = np.zeros(array.shape[1:], np.uint8 if model.task == "classes" else np.uint32)
-    last = 0
-    for done, index in enumerate(np.ndindex(leading)):
-        part = array[(slice(None), *index)]
+    spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
+    leading = [len(span) for span in spans[: -model.ndim]]
+    plane = [slice(span.start, span.stop) for span in spans[-model.ndim :]]
+    labels: NDArray[Any] = np.zeros([len(span) for span in spans], np.uint8 if model.task == "classes" else np.uint32)
+    last = broken = 0
+    for done, index in enumerate(np.ndindex(*leading)):
+        part, bad = seen.read([*(span[i] for span, i in zip(spans, index, strict=False)), *plane])
+        broken += bad
         job = predict_tiles(model, rescale(part, factor), settings.device)
         maps = yield from _counted(job, done, int(np.prod(leading)))
         found = decode(model, resize(maps, part.shape[1:]))
@@ -187,7 +190,7 @@ def segment_job(
             found[found > 0] += np.uint32(last)
             last = max(last, int(found.max(initial=0)))
         labels[index] = found
-    return Segmentation(labels, tuple(notes), time.perf_counter() - began)
+    return Segmentation(labels, (*seen.notes, *_said(broken)), time.perf_counter() - began)
 
 
 def prepare(
@@ -206,7 +209,13 @@ def prepare(
     notes : list of str
         What was chosen or mended.
     """
-    return see(model, image, axes, channel).read(region)
+    seen = see(model, image, axes, channel)
+    array, broken = seen.read(region)
+    return array, [*seen.notes, *_said(broken)]
+
+
+def _said(broken: int) -> list[str]:
+    return [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,17 +242,15 @@ class Seen:
         """Length of each axis besides channels."""
         return tuple(self.pixels.shape[1:])
 
-    def read(self, region: Sequence[int | slice] | None = None) -> tuple[NDArray[np.float32], list[str]]:
-        """Return a region ``float32 (in_channels, *rest)``, normalised, and notes on what was chosen or mended.
+    def read(self, region: Sequence[int | slice] | None = None) -> tuple[NDArray[np.float32], int]:
+        """Return a region ``float32 (in_channels, *rest)``, normalised, and how many of its pixels were not numbers.
 
         The region has one item for each axis besides channels; an axis with an integer is dropped.
         """
         data = np.asarray(self.pixels if region is None else self.pixels[(slice(None), *region)])
-        notes = list(self.notes)
-        if data.dtype.kind == "f":
-            broken = np.count_nonzero(~np.isfinite(data).all(axis=0))  # a grey image may stand there three times
-            notes += [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
-        return normalise(data, self.low, self.high), notes
+        # a grey image may stand there three times
+        broken = np.count_nonzero(~np.isfinite(data).all(axis=0)) if data.dtype.kind == "f" else 0
+        return normalise(data, self.low, self.high), int(broken)
 
 
 def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | None = None) -> Seen:

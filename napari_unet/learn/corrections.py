@@ -185,8 +185,8 @@ def _part(tile: TrainingTile, cells: Cells) -> tuple[TrainingTile, list[Training
     weight = tile.weight.copy()
     scored: list[TrainingTile] = []
     for corner in product(*(range(axis[0], axis[-1] + 1) for axis in cells)):
-        # in two dimensions rows count once and columns twice: any 2 by 2 block has each remainder once
-        if sum(n << i for i, n in enumerate(corner)) % 4:
+        # in the plane columns count once and rows twice: any 2 by 2 block has each remainder once
+        if sum(n << i for i, n in enumerate(reversed(corner[-2:]))) % 4:
             continue
         cell = tuple(slice(*np.searchsorted(axis, (n, n + 1))) for axis, n in zip(cells, corner, strict=True))
         if not tile.weight[:1, *cell].any():

@@ -122,7 +122,8 @@ def split_along(labels: NDArray[Any], number: int, path: NDArray[Any], fresh: in
     pieces, _ = ndi.label(mine & ~cut)
     sizes = np.bincount(pieces.ravel())
     pieces[sizes[pieces] < CRUMB] = 0
-    if np.count_nonzero(np.bincount(pieces.ravel())[1:]) < 2:
+    before, _ = ndi.label(mine)  # it may be in pieces that hang together by corners
+    if _count(pieces) <= max(1, _count(before)):
         raise DataError("The line does not part the object: draw it from one side to the other, beyond both edges.")
     return Edit(region, _renamed(values, mine, pieces, number, fresh))
 
@@ -207,6 +208,10 @@ def grow(labels: NDArray[Any], number: int, pixels: int = 1) -> Edit:
     return Edit(region, _reshaped(values, mine, new, number))
 
 
+def _count(pieces: NDArray[Any]) -> int:
+    return int(np.count_nonzero(np.bincount(pieces.ravel())[1:] >= CRUMB))
+
+
 def _reshaped(values: NDArray[Any], old: NDArray[np.bool_], new: NDArray[np.bool_], number: int) -> NDArray[Any]:
     if not new.any():
         raise DataError(f"Nothing would be left of object {number}: delete it instead.")
@@ -219,8 +224,13 @@ def _renamed(
     values: NDArray[Any], mine: NDArray[np.bool_], pieces: NDArray[Any], number: int, fresh: int
 ) -> NDArray[Any]:
     """Number the pieces of an object by size; its pixels that are in none go to the nearest one."""
-    order = np.argsort(-np.bincount(pieces.ravel())[1:], kind="stable")
-    names = np.zeros(len(order) + 1, values.dtype)
+    sizes = np.bincount(pieces.ravel())[1:]
+    order = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes)]
+    if fresh + len(order) - 2 > np.iinfo(values.dtype).max:
+        raise DataError(
+            f"The labels are {values.dtype} and have no number {fresh}: save them as uint32 and open them again."
+        )
+    names = np.zeros(len(sizes) + 1, values.dtype)
     names[order + 1] = [number, *range(fresh, fresh + len(order) - 1)]
     nearest = ndi.distance_transform_edt(pieces == 0, return_distances=False, return_indices=True)
     values[mine] = names[pieces[tuple(nearest)]][mine]

@@ -127,7 +127,7 @@ def read_recipe(path: str | Path) -> Recipe:
         data = tuple(Source(**entry) for entry in values.pop("data", []))
         classes = tuple(values.pop("classes", ())) or None
         return Recipe(data=data, classes=classes, train=TrainSettings(**train), **values)
-    except (OSError, TypeError, ValueError) as error:
+    except (OSError, TypeError, ValueError, AttributeError) as error:
         raise DataError(
             f"The recipe {path.name!r} cannot be read ({error}): compare it with recipes/nuclei.toml."
         ) from error
@@ -181,7 +181,13 @@ def load_tiles(
 def _entries(root: Path, source: Source) -> list[tuple[Path, Path, int, str]]:
     """Return image, mask, size of its group and name of its group for each image of a source."""
     pairs = read_pairs(root / source.folder)
-    pairs = [pair for pair in pairs if not any(fnmatch(pair[0].stem, pattern) for pattern in source.leave_out)]
+    for pattern in source.leave_out:
+        kept = [pair for pair in pairs if not fnmatch(pair[0].stem, pattern)]
+        if len(kept) == len(pairs):
+            raise DataError(
+                f"No image of {source.folder!r} is called like {pattern!r}, to be left out: mend the recipe."
+            )
+        pairs = kept
     rows = _read_index(root / source.index) if source.index else {}
     for column, allowed in source.where.items():
         pairs = [pair for pair in pairs if rows.get(pair[0].stem, {}).get(column) in allowed]
@@ -271,7 +277,9 @@ def _some(tiles: list[TrainingTile]) -> list[TrainingTile]:
     if len(tiles) <= TUNED:
         return tiles
     shares = np.array([tile.share for tile in tiles])
-    return [tiles[i] for i in np.random.default_rng(0).choice(len(tiles), TUNED, replace=False, p=shares / shares.sum())]
+    return [
+        tiles[i] for i in np.random.default_rng(0).choice(len(tiles), TUNED, replace=False, p=shares / shares.sum())
+    ]
 
 
 def _beginning(recipe: Recipe) -> Model:

@@ -100,6 +100,16 @@ def test_a_region_joins_what_its_edge_cuts() -> None:
     assert result[35, 5] not in (0, 7, 12), "a new object has a number that is used nowhere, outside included"
 
 
+def test_two_that_were_found_apart_stay_apart() -> None:
+    old = np.zeros((20, 20), np.uint32)
+    old[8:12, 2:18] = 5  # two that an older model had taken for one
+    found = np.zeros((20, 10), np.uint32)
+    found[8:9, :8], found[10:12, :8] = 1, 2
+    after = merge_labels(old, found, (slice(0, 20), slice(10, 20)), np.zeros((20, 10), bool))
+    assert after[8, 0] != after[11, 0]
+    assert after[11, 0] == 5  # it meets more of what goes on outside
+
+
 def test_a_region_in_a_stack() -> None:
     old = np.stack([image(((20, 20), 8, 7)), image(((20, 20), 8, 8))])
     region = (slice(1, 2), slice(0, 40), slice(0, 40))

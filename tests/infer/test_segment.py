@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from napari_unet import DeviceError, ImageError, Model, ModelFileError
+from napari_unet.infer import segment
+from napari_unet.infer.lazy import LazyArray
 from napari_unet.infer.segment import SegmentSettings, prepare, scale_factor, segment_job
 from napari_unet.jobs import Progress, run
 
@@ -53,6 +55,25 @@ def test_a_stack_is_segmented_slice_by_slice_with_numbers_that_go_on(
     done = [step.done / step.total for step in steps]
     assert done == sorted(done)
     assert steps[-1].done == steps[-1].total == 4
+
+
+def test_of_a_stack_no_more_than_a_slice_is_read_at_once(
+    thresholding: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = np.stack([spots((10, 10))] * 6)
+    read: list[int] = []
+
+    def on_disk(slices: tuple[slice, ...]) -> np.ndarray:
+        read.append(stack[slices].size)
+        return stack[slices]
+
+    monkeypatch.setattr(segment, "percentiles", lambda *_: (100.0, 4000.0))
+    lazy = LazyArray(stack.shape, stack.dtype, on_disk)
+    region = (slice(1, 5), slice(0, 48), slice(2, 60))
+    labels = run(segment_job(thresholding(), lazy, "ZYX", region=region)).labels
+    assert labels.shape == (4, 48, 58)
+    assert labels.max() == 4
+    assert max(read) <= 48 * 58
 
 
 def test_a_model_of_three_dimensions_joins_slices(thresholding: Callable[..., Model]) -> None:

@@ -74,6 +74,18 @@ def test_a_line_that_ends_within_parts_nothing(labels: np.ndarray) -> None:
         objects.split_along(labels, 1, np.array([[5, 20], [24, 20]]), 7)
 
 
+def test_a_line_beside_what_hangs_together_by_a_corner_parts_nothing() -> None:
+    steps = np.zeros((30, 30), np.uint8)
+    steps[5:12, 5:12] = steps[12:20, 12:20] = 1
+    with pytest.raises(DataError, match="does not part"):
+        objects.split_along(steps, 1, np.array([[5, 18], [6, 20]]), 2)
+
+
+def test_numbers_that_the_labels_cannot_hold_are_refused(labels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="uint8 and have no number 256"):
+        objects.split_along(labels.astype(np.uint8), 1, np.array([[5, 20], [45, 20]]), 256)
+
+
 def test_two_clicks_part_what_grew_together(labels: np.ndarray) -> None:
     grown = np.where(labels == 2, 1, labels)
     after = written(grown, objects.split_at(grown, 1, [(25, 20), (25, 42)], 7))

@@ -215,6 +215,8 @@ def test_images_that_are_left_out_are_neither_learned_from_nor_scored_on(tmp_pat
     fill(tmp_path / "a", 6)
     tiles, held_out = loaded(tmp_path, Source("a", leave_out=("[45]", "0*")), held_out=0.5)
     assert sorted(tile.name for tile in (*tiles, *held_out)) == ["1", "2", "3"]
+    with pytest.raises(DataError, match="No image of 'a' is called like 'kidny"):
+        loaded(tmp_path, Source("a", leave_out=("kidny*",)))
 
 
 def test_a_model_to_start_from_gets_the_classes_of_the_recipe(tmp_path: Path) -> None:
