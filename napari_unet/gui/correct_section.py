@@ -8,6 +8,7 @@ import numpy as np
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
+from napari_unet.errors import ImageError
 from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, icon, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
@@ -18,8 +19,10 @@ from napari_unet.learn.corrections import State
 if TYPE_CHECKING:
     from napari.layers import Labels
 
+    from napari_unet.gui.layers import Part, Region
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Mark
+
 TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
     "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
     "erase": ("erase", "Erase", "Rub out what is no object, or cut two that grew together (1 or E)."),
@@ -117,7 +120,7 @@ class CorrectSection(Step):
         choices = session.candidates()
         self.which.clear()
         for layer in choices:
-            self.which.addItem(layer.name)
+            self.which.addItem(layer.name, layer)
         self.which.setCurrentIndex(choices.index(labels) if labels in choices else -1)
         self.which.setPlaceholderText("choose labels")
         self.form.setRowVisible(self.which, bool(choices) and choices != [labels])
@@ -199,7 +202,10 @@ class CorrectSection(Step):
     # ---- does
 
     def _choose(self) -> None:
-        layer = self.session.candidates()[self.which.currentIndex()]
+        layer = self.which.currentData()
+        if layer not in self.session.candidates():
+            self.show_labels()  # it was listed before it got other data
+            return
         self.session.set_labels(layer)
         self.session.viewer.layers.selection.active = layer
 
@@ -226,7 +232,16 @@ class CorrectSection(Step):
         labels = self.session.labels
         if labels is None:
             return
-        labels.selected_label = max(int(np.max(labels.data)), self.session.pending) + 1
+        number = max(int(np.max(labels.data)), self.session.pending) + 1
+        most = np.iinfo(labels.data.dtype).max
+        if number > most:
+            say(
+                self.count,
+                f"The labels layer holds numbers up to {most} ({labels.data.dtype}), but {number} are needed: "
+                "convert it to uint32 (right click > Convert data type).",
+            )
+            return
+        labels.selected_label = number
         if str(labels.mode) != "paint":
             self.take("paint")
 
@@ -238,9 +253,11 @@ class CorrectSection(Step):
         if session.viewer.dims.ndisplay != 2:
             say(self.count, "Switch to 2-D first, so that it is clear what is in view.")
             return
-        view = region_of(session.viewer, session.source, "view", annotation.layer)
+        view = self._in_view("view")
+        if view is None:
+            return
         mark = tile_mark(view, session.source.shape, self._depth())
-        if (annotation.state(mark.region) == State.CONFIRMED).all():
+        if (annotation.state(mark.region) >= State.CONFIRMED).all():
             say(self.count, "This tile is confirmed already.")
             return
         annotation.mark(mark)
@@ -254,12 +271,23 @@ class CorrectSection(Step):
         number: Any = layer.selected_label
         if under_mouse:
             number = layer.get_value(session.viewer.cursor.position, world=True)
-        plane = region_of(session.viewer, session.source, "slice")
+        plane = self._in_view("slice")
+        if plane is None:
+            return
         mark = object_mark(layer.data, plane, number, self._depth()) if number else None
         if mark is None:
             say(self.count, "There is no such object here: pick one, or point at one and press A.")
             return
         annotation.mark(mark)
+
+    def _in_view(self, part: Part) -> Region | None:
+        """Return a part of the plane that is shown; if there is none, say why and return None."""
+        source = self.session.source
+        try:
+            return region_of(self.session.viewer, source, part, self.session.labels) if source is not None else None
+        except ImageError as error:
+            say(self.count, str(error))
+            return None
 
     def _depth(self) -> int | None:
         """Return the axis of the slices, if the model sees several at once."""

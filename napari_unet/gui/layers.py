@@ -102,7 +102,8 @@ def choices_of_axes(layer: Image) -> list[str]:
     ndim = layer.ndim
     rgb = bool(layer.rgb)
     said = "".join(str(label).upper() for label in layer.axis_labels)
-    named = len(said) == ndim and set(said) <= set(AXES) and len(set(said)) == ndim and said.endswith(("X", "XC"))
+    known = set(AXES) - {"S"}  # which axis holds red, green, blue napari knows itself
+    named = len(said) == ndim and set(said) <= known and len(set(said)) == ndim and said.endswith(("X", "XC"))
     guess = said + "S" * rgb if named else guess_axes(_level(layer, 0).shape, layer.dtype, rgb)
     others = [axes + "S" * rgb for axes in KNOWN_AXES.get(ndim, ()) if not (rgb and "C" in axes)]
     return list(dict.fromkeys([guess, *others]))
@@ -207,6 +208,11 @@ def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None =
         All; the plane that is shown; what of that plane is on the screen.
     labels : Labels layer, optional
         If there is one, what is on the screen is read from it.
+
+    Raises
+    ------
+    ImageError
+        If rows and columns of the image are not what the screen shows, so that no plane of it is in view.
     """
     shape = source.shape
     if part == "whole":
@@ -215,6 +221,11 @@ def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None =
     layer = source.layer
     point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
     shown = {d - (viewer.dims.ndim - layer.ndim) for d in viewer.dims.displayed}
+    if not shown.issuperset(kept[-2:]):
+        raise ImageError(
+            f"The viewer does not show the rows and columns of {layer.name!r}: roll the axes until it does "
+            "(Ctrl+E), so that it is clear what is in view."
+        )
     regions = []
     for axis, (i, n) in enumerate(zip(kept, shape, strict=True)):
         if axis < len(shape) - 2:  # the plane of the last two axes at the place of the sliders

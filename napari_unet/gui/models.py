@@ -100,7 +100,7 @@ def next_name(name: str, taken: set[str]) -> str:
 
 
 def keep(model: Model) -> Path:
-    """Save a model among the user's own, under the next name if there is a file of its name.
+    """Save a model among the user's own, under the next name if there is a file of its name; the file says that name.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def keep(model: Model) -> Path:
         except FileExistsError:
             name = next_name(name, {other.stem for other in where.glob(f"*{SUFFIX}")}) + ending
     try:
-        return model.save(path)
+        return replace(model, name=name).save(path)
     except (ModelFileError, OSError):
         path.unlink(missing_ok=True)
         raise

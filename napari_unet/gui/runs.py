@@ -89,8 +89,7 @@ def segment_part(
     # the core knows no axis of channels in labels
     shape = tuple(n for n, letter in zip(source.shape, source.letters, strict=True) if letter != "C")
     seen = tuple(r for r, letter in zip(region, source.letters, strict=True) if letter != "C")
-    flat = [axis for axis, r in enumerate(seen[-model.ndim :]) if r.stop - r.start == 1]
-    if flat and model.ndim == 3 and shape[-3] > 1:
+    if model.ndim == 3 and len(shape) > 2 and shape[-3] > 1 and seen[-3].stop - seen[-3].start == 1:
         raise ImageError(
             f"The model {entry.name!r} looks at three axes at once: choose the whole stack instead of a slice."
         )
@@ -157,7 +156,7 @@ def find_diameter(
 
     if corrected is not None:
         known = _known_objects(*corrected)
-        seen = estimate_diameter(known, min(2, known.ndim)) if len(np.unique(known[known > 0])) >= 3 else None
+        seen = estimate_diameter(known, min(entry.ndim, known.ndim)) if len(np.unique(known[known > 0])) >= 3 else None
         if seen is not None:
             return seen
     model = yield from load(entry)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
+from napari_unet.errors import ImageError
 from napari_unet.gui import runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import Part, placement, region_of, whole
@@ -68,6 +69,7 @@ class SegmentSection(Step):
         self.column.addWidget(self.note)
         self.column.addWidget(self.fold)
         self._writer: TileWriter | None = None
+        self._written = ""  # what to say when it is done
         self._waiting: runs.Found | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -110,7 +112,7 @@ class SegmentSection(Step):
         """Show whether a run is possible, or under way."""
         session = self.session
         running = session.busy == "segment"
-        free = not session.busy and self._waiting is None
+        free = not session.busy and self._waiting is None and self._writer is None
         self.start.setEnabled(session.source is not None and session.model is not None and free)
         self.part.setEnabled(free)
         if running and self.running.isHidden():
@@ -143,7 +145,11 @@ class SegmentSection(Step):
         if source is None or entry is None or session.busy or self._writer or self._waiting:
             return
         part: Part = self.part.currentData()
-        region = region_of(session.viewer, source, part, session.labels)
+        try:
+            region = region_of(session.viewer, source, part, session.labels)
+        except ImageError as error:
+            say(self.note, str(error))
+            return
         settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
         there = session.annotation
         session.run("segment", lambda: runs.segment_part(entry, source, settings, region, there), self._on_found)
@@ -169,7 +175,8 @@ class SegmentSection(Step):
         else:
             self._write(found, annotation)
         session.learned = False
-        say(self.note, " ".join([_count(found), *(_sentence(note) for note in found.notes)]))
+        self._written = " ".join([_count(found), *(_sentence(note) for note in found.notes)])
+        say(self.note, self._written if self._writer is None else "Writing …")
 
     def _go_on(self) -> None:
         """Join a result with labels that have changed since it was joined with them, in a worker."""
@@ -194,7 +201,12 @@ class SegmentSection(Step):
         self._writer.start()
 
     def _on_written(self) -> None:
+        cut = self._writer is not None and self._writer.cut
         self._writer, self.session.pending = None, 0
+        if not self.session.closed:  # else the widgets may be gone
+            lost = "The labels got other data while the result was written, so the rest of it was dropped."
+            say(self.note, lost if cut else self._written)
+            self.show_busy()
 
     def stop_writing_if_gone(self) -> None:
         """End what is still being written into a layer that was removed."""
@@ -203,7 +215,7 @@ class SegmentSection(Step):
 
     def stop_writing(self) -> None:
         """End what is still being written, or waits for that."""
-        self._waiting = None
+        self._waiting, self._written = None, ""
         if self._writer is not None:
             self._writer.stop()
             self._on_written()

@@ -7,6 +7,7 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from psygnal import Signal
 
 from napari_unet.errors import UnetError
@@ -69,7 +70,6 @@ class Session:
         self._settings: dict[int, tuple[int | None, float | None]] = {}
         self._pairs: dict[int, Labels] = {}
         self._annotations: dict[int, Annotation] = {}
-        self._switch = sys.getswitchinterval()
         self._done: Callable[[Any], None] | None = None
         self._take_over()
         viewer.layers.events.removed.connect(self._on_removed)
@@ -186,8 +186,13 @@ class Session:
     def labels(self) -> Labels | None:
         """The labels layer of the image, if there is one that fits it."""
         labels = self._pairs.get(id(self.source.layer)) if self.source else None
-        fits = labels is not None and self.source is not None and tuple(labels.data.shape) == self.source.shape
-        return labels if fits else None
+        return labels if labels is not None and self._fits(labels) else None
+
+    def _fits(self, labels: Labels) -> bool:
+        """Return whether a labels layer has the shape of the image, and can be painted."""
+        if self.source is None or labels.multiscale:
+            return False
+        return tuple(labels.data.shape) == self.source.shape and _is_writable(labels.data)
 
     @property
     def annotation(self) -> Annotation | None:
@@ -230,11 +235,7 @@ class Session:
         """Return the labels layers that fit the image, and can be painted."""
         from napari.layers import Labels
 
-        if self.source is None:
-            return []
-        shape = self.source.shape
-        fits = (layer for layer in self.viewer.layers if isinstance(layer, Labels) and not layer.multiscale)
-        return [layer for layer in fits if tuple(layer.data.shape) == shape]
+        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and self._fits(layer)]
 
     def annotated(self) -> list[tuple[Image, Annotation]]:
         """Return the images in the viewer with corrections, and these."""
@@ -263,8 +264,7 @@ class Session:
         if self.busy or self.closed:
             return
         self.busy, self._done = name, done
-        self._switch = sys.getswitchinterval()
-        sys.setswitchinterval(SWITCH)
+        hurry(self)
         worker = self._worker = Worker(make)
         worker.progressed.connect(self._on_progress)
         worker.returned.connect(self._on_returned)
@@ -303,7 +303,7 @@ class Session:
             tell(error)
 
     def _on_finished(self) -> None:
-        sys.setswitchinterval(self._switch)
+        rest(self)
         if self._worker is not None:
             self._worker.join(PATIENCE)
         self._worker, self._done, self.busy = None, None, ""
@@ -344,7 +344,30 @@ class Session:
         if self._worker is not None:
             self._worker.cancel()
             self._worker.join(PATIENCE)
-            sys.setswitchinterval(self._switch)
+            rest(self)
+
+
+def _is_writable(data: Any) -> bool:
+    """Return whether pixels can be set, one by one and in boxes; dask's arrays, for one, only seem to allow it."""
+    if isinstance(data, np.ndarray):
+        return bool(data.flags.writeable)
+    return type(data).__module__.startswith("zarr") and not data.read_only
+
+
+_hurried: dict[int, float] = {}  # by id of each session with a job: the switch interval before the first of them
+
+
+def hurry(session: Session) -> None:
+    """Let Python change threads more often while a session's job runs; the interval is that of all docks."""
+    _hurried[id(session)] = next(iter(_hurried.values()), sys.getswitchinterval())
+    sys.setswitchinterval(SWITCH)
+
+
+def rest(session: Session) -> None:
+    """Give the interval back after the last job; to rest twice changes nothing."""
+    before = _hurried.pop(id(session), None)
+    if before is not None and not _hurried:
+        sys.setswitchinterval(before)
 
 
 class Told:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
+from scipy import ndimage as ndi
 
 from napari_unet.gui.layers import Region, shape_of_region
 from napari_unet.learn.corrections import State
@@ -226,9 +227,9 @@ class Annotation:
             self._painted = np.zeros(new.shape, bool)
             self.marks, self.strokes = [], 0
         else:
-            same = np.asarray(old == new)
-            self._painted &= same
-            self.marks = [mark for mark in self.marks if _agrees(same, mark)]
+            for box in ndi.find_objects(self._painted.view(np.uint8)):
+                self._painted[box] &= _same(old, new, box)
+            self.marks = [mark for mark in self.marks if _agrees(_same(old, new, mark.region), mark)]
             self.strokes = self.strokes if self._painted.any() else 0
         self.replaced.emit()
         self._tell()
@@ -257,9 +258,13 @@ def _box(atom: Any, shape: tuple[int, ...]) -> Region:
     )
 
 
+def _same(old: Any, new: Any, region: Region) -> NDArray[np.bool_]:
+    """Return where in a region two arrays agree; zarr's do not compare pixels, and none is read as a whole."""
+    return np.asarray(np.asarray(old[region]) == np.asarray(new[region]))
+
+
 def _agrees(same: NDArray[np.bool_], mark: Mark) -> bool:
-    part = same[mark.region]
-    return bool((part if mark.mask is None else part[mark.mask]).all())
+    return bool((same if mark.mask is None else same[mark.mask]).all())
 
 
 def _overlap(a: Region, b: Region) -> tuple[Region, Region] | tuple[None, None]:

@@ -54,8 +54,15 @@ def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -
 class TileWriter(QObject):
     """Writes a large result tile by tile, between the turns of the main loop.
 
-    It waits while a stroke is being painted. At the end it is one step that Ctrl+Z takes back, if it is no larger
-    than `KEPT` and nothing was painted or undone meanwhile; otherwise napari's undo cannot span it and is cleared.
+    It waits while a stroke is being painted, and ends early if the layer gets other data. Meanwhile there is nothing to
+    undo: a step taken back between two tiles would bring up pixels of before the run. At the end the run is one more
+    step that Ctrl+Z takes back, if it is no larger than `KEPT` and nothing was painted meanwhile; otherwise napari's
+    undo cannot span it and stays empty.
+
+    Attributes
+    ----------
+    cut : bool
+        Whether the layer got other data before the end.
     """
 
     finished = Signal()
@@ -64,9 +71,12 @@ class TileWriter(QObject):
         super().__init__()
         self.annotation = annotation
         self._region, self._values = region, values
-        self._old = np.array(annotation.layer.data[region]) if values.size <= KEPT else None
-        self._new = None if self._old is None else self._old.copy()
-        self._history = _lengths(annotation.layer)
+        self.cut = False
+        self._data = annotation.layer.data
+        self._old: NDArray[Any] | None = None
+        self._new: NDArray[Any] | None = None
+        self._undo: list[Any] | None = None  # napari's steps of before, from the start until something is painted
+        self._begun = False
         side = [1] * (len(region) - 2) + [TILE] * 2
         steps = [range(0, n, s) for n, s in zip(shape_of_region(region), side[-len(region) :], strict=True)]
         self._corners = iter(list(product(*steps)))
@@ -76,6 +86,10 @@ class TileWriter(QObject):
 
     def start(self) -> None:
         """Begin."""
+        if (
+            not self.annotation.layer._block_history
+        ):  # a stroke that the values hold is not undone before the first turn
+            self._hold_history()
         self._timer.start(0)
 
     def stop(self) -> None:
@@ -84,16 +98,18 @@ class TileWriter(QObject):
 
     def _turn(self) -> None:
         layer = self.annotation.layer
+        if layer.data is not self._data:
+            self.cut = True
+            self._timer.stop()
+            self.finished.emit()
+            return
         if layer._block_history:
             return
+        self._hold_history()
         corner = next(self._corners, None)
         if corner is None:
             self._timer.stop()
-            with self.annotation.not_by_hand():
-                if self._old is not None and _lengths(layer) == self._history:
-                    layer._save_history((self._region, self._old, self._new))
-                else:
-                    layer._reset_history()
+            self._give_history_back()
             self.finished.emit()
             return
         inside = tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, self._side, self._values.shape, strict=True))
@@ -111,6 +127,29 @@ class TileWriter(QObject):
             else:  # a tenth of the time
                 layer.data[region] = new
 
+    def _hold_history(self) -> None:
+        """Leave nothing to undo; at the start the steps are kept, later ones were painted between the tiles."""
+        layer = self.annotation.layer
+        if not self._begun:
+            self._begun = True
+            if self._values.size <= KEPT:
+                self._undo, self._old = list(layer._undo_history), np.array(layer.data[self._region])
+                self._new = self._old.copy()
+        elif layer._undo_history or layer._redo_history:
+            self._undo = self._old = self._new = None
+        else:
+            return
+        with self.annotation.not_by_hand():
+            layer._reset_history()
+
+    def _give_history_back(self) -> None:
+        """Put the steps of before back, and the run on top of them, if undo can span it."""
+        layer = self.annotation.layer
+        if self._undo is not None:
+            with self.annotation.not_by_hand():
+                layer._undo_history.extend(self._undo)
+                layer._save_history((self._region, self._old, self._new))
+
 
 @contextmanager
 def _unrecorded(layer: Labels) -> Iterator[None]:
@@ -121,10 +160,6 @@ def _unrecorded(layer: Labels) -> Iterator[None]:
     finally:
         layer._block_history = False
         layer._staged_history = []
-
-
-def _lengths(layer: Labels) -> tuple[int, int]:
-    return len(layer._undo_history), len(layer._redo_history)
 
 
 def _is_shown(layer: Labels, region: Region) -> bool:

@@ -224,8 +224,12 @@ def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -
     at.click(at.dock.correct.new)
     assert labels.selected_label == 3
     writer = at.dock.segment._writer
+    assert not at.dock.segment.start.isEnabled()
+    assert at.dock.segment.note.text() == "Writing …"
     writer._timer.start(0)
     at.wait(lambda: at.dock.segment._writer is None)
+    assert at.dock.segment.start.isEnabled()
+    assert "2 objects" in at.dock.segment.note.text()
     np.testing.assert_array_equal(labels.data, finds)
     assert at.session.pending == 0
 
@@ -474,6 +478,120 @@ def test_labels_of_the_user_may_be_corrected(desk) -> None:
     assert at.session.labels is own
     own.paint((10, 10), 3)
     assert at.session.annotation.strokes == 1
+
+
+def test_labels_that_cannot_be_painted_are_not_offered(desk, finds) -> None:
+    dask, zarr = pytest.importorskip("dask.array"), pytest.importorskip("zarr")
+    at = desk(blobs(), show=False)
+    fixed = np.ones((96, 96), np.uint8)
+    fixed.flags.writeable = False
+    lazy = dask.zeros((96, 96), dtype=np.uint32, chunks=32)
+    for name, data in (("dask", lazy), ("fixed", fixed), ("zarr", zarr.array(np.zeros((96, 96), np.uint32)))):
+        at.viewer.add_labels(data, name=name)
+    assert [layer.name for layer in at.session.candidates()] == ["zarr"]
+    own = at.session.candidates()[0]
+    at.session.set_labels(own)
+    own.data = lazy
+    assert at.session.labels is None
+    at.viewer.layers.selection.active = at.viewer.layers["cells"]
+    np.testing.assert_array_equal(at.segment().data, finds)
+
+
+def test_a_list_of_labels_that_is_out_of_date_is_made_anew(desk) -> None:
+    at = desk(blobs(), show=False)
+    first, second = (at.viewer.add_labels(np.ones((96, 96), np.uint8), name=name) for name in ("first", "second"))
+    which = at.dock.correct.which
+    first.data = np.ones((9, 9), np.uint8)
+    assert [which.itemText(i) for i in range(which.count())] == ["first", "second"]
+    which.setCurrentIndex(0)
+    which.activated.emit(0)
+    assert at.session.labels is None
+    assert [which.itemText(i) for i in range(which.count())] == ["second"]
+    which.setCurrentIndex(0)
+    which.activated.emit(0)
+    assert at.session.labels is second
+
+
+def test_the_line_that_is_chosen_is_the_layer_that_is_taken(desk) -> None:
+    at = desk(blobs(), show=False)
+    first, second = (at.viewer.add_labels(np.ones((96, 96), np.uint8), name=name) for name in ("first", "second"))
+    first.data = np.ones((9, 9), np.uint8)
+    at.dock.correct.which.setCurrentIndex(1)
+    at.dock.correct.which.activated.emit(1)
+    assert at.session.labels is second
+
+
+def test_labels_without_a_number_left_say_so(desk) -> None:
+    at = desk(blobs(), show=False)
+    full = at.viewer.add_labels(np.full((96, 96), 255, np.uint8), name="full")
+    at.session.set_labels(full)
+    at.click(at.dock.correct.new)
+    assert "numbers up to 255 (uint8), but 256 are needed" in at.dock.correct.count.text()
+    assert full.selected_label == 1
+
+
+def test_a_tile_with_a_stroke_is_confirmed_once(desk) -> None:
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    at.session.labels.paint((40, 40), 1)
+    for _ in range(3):
+        at.press(Qt.Key.Key_T)
+    assert at.session.annotation.tiles == 1
+    assert "confirmed already" in at.dock.correct.count.text()
+
+
+def test_a_plane_that_is_not_on_the_screen_is_neither_confirmed_nor_segmented(desk) -> None:
+    at = desk(blobs((3, 64, 64)), axis_labels=("z", "y", "x"))
+    at.click(at.dock.correct.empty)
+    at.session.labels.data[:, 20:30, 20:30] = 1
+    at.viewer.dims.order = (1, 0, 2)
+    for mark in (at.dock.correct.tile, at.dock.correct.accept):
+        at.click(mark)
+        assert "does not show the rows and columns" in at.dock.correct.count.text()
+    assert not at.session.annotation.known()
+    part = at.dock.segment.part
+    part.setCurrentIndex(part.findData("slice"))
+    at.click(at.dock.segment.start)
+    assert not at.session.busy
+    assert "does not show the rows and columns" in at.dock.segment.note.text()
+    at.viewer.dims.order = (0, 1, 2)
+    at.click(at.dock.correct.tile)
+    assert at.session.annotation.tiles == 1
+
+
+def test_a_model_of_stacks_takes_a_stack_that_is_one_pixel_high(desk, told: list[str]) -> None:
+    from napari_unet.model import Model
+
+    at = desk(blobs((8, 1, 40)), show=False, axis_labels=("z", "y", "x"))
+    at.session.set_model(models.ModelEntry("stacks", None, Model.new(ndim=3, width=4, depth=1)))
+    assert at.segment().data.shape == (8, 1, 40)
+    part = at.dock.segment.part
+    part.setCurrentIndex(part.findData("slice"))
+    at.segment()
+    assert "choose the whole stack" in told[-1]
+    assert len(told) == 1
+
+
+def test_two_docks_at_once_give_the_switch_interval_back(make_napari_viewer, qtbot) -> None:
+    import threading
+
+    before, docks = sys.getswitchinterval(), [UNetDock(make_napari_viewer()) for _ in range(2)]
+    gates = [threading.Event() for _ in docks]
+
+    def job(gate: threading.Event):
+        gate.wait()
+        yield Progress(1, 1)
+
+    for dock, gate in zip(docks, gates, strict=True):
+        qtbot.addWidget(dock)
+        dock.session.run("x", lambda gate=gate: job(gate), lambda _: None)
+    for dock, gate in zip(docks, gates, strict=True):
+        assert sys.getswitchinterval() < before
+        gate.set()
+        qtbot.waitUntil(lambda dock=dock: not dock.session.busy, timeout=20_000)
+    assert sys.getswitchinterval() == pytest.approx(before)
+    for dock in docks:
+        dock._ending()
 
 
 def test_the_diameter_is_estimated_from_corrections(desk) -> None:

@@ -36,6 +36,7 @@ from napari_unet.gui.layers import (
         ((5, 9, 2, 64, 48), {}, "TZCYX", (5, 9, 1, 64, 48)),
         ((9, 7, 64, 48), {"axis_labels": ("t", "c", "y", "x")}, "TCYX", (9, 1, 64, 48)),
         ((1, 1), {}, "YX", (1, 1)),
+        ((3, 64, 48), {"axis_labels": ("s", "y", "x")}, "CYX", (64, 48)),
     ],
 )
 def test_axes(shape: tuple[int, ...], settings: dict, axes: str, labels: tuple[int, ...]) -> None:
@@ -141,6 +142,20 @@ def test_regions() -> None:
     labels = Labels(np.zeros((9, 64, 48), np.uint32))
     labels.corner_pixels = np.array([[0, 0, 0], [0, 5, 6]])
     assert region_of(viewer, source, "view", labels) == (slice(4, 5), slice(0, 6), slice(0, 7))
+
+
+def test_a_plane_that_is_not_shown_is_refused() -> None:
+    viewer = ViewerModel()
+    source = look_at(viewer.add_image(np.zeros((9, 64, 48))))
+    viewer.dims.order = (1, 0, 2)
+    for part in ("slice", "view"):
+        with pytest.raises(ImageError, match="does not show the rows and columns"):
+            region_of(viewer, source, part)
+    assert region_of(viewer, source, "whole") == whole((9, 64, 48))
+    viewer.dims.order = (0, 2, 1)
+    assert region_of(viewer, source, "slice")[0] == slice(4, 5), "the same plane, turned"
+    viewer.dims.ndisplay, viewer.dims.order = 3, (1, 0, 2)
+    assert region_of(viewer, source, "slice") == whole((9, 64, 48))
 
 
 def test_clamp_takes_the_middle() -> None:

@@ -33,6 +33,7 @@ def test_what_another_napari_kept_is_not_written_over(own_folder: Path) -> None:
     second = models.keep(Model.new(width=8, depth=1, name="nuclei · 1", seed=1))
     assert (first.stem, second.stem) == ("nuclei · 1", "nuclei · 2")
     assert first.read_bytes() == before
+    assert Model.load(second).name == second.stem, "the file says the name that the list shows"
     assert Model.load(second).version != Model.load(first).version
 
 

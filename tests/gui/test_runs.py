@@ -42,6 +42,18 @@ def test_strokes_on_larger_objects_do_not_tell_the_diameter(
     assert not by_hand or 25 < found < 40
 
 
+def test_a_model_of_stacks_is_told_the_diameter_of_balls(tmp_path) -> None:
+    labels = np.zeros((24, 40, 160), np.uint32)
+    ball = sum(axis**2 for axis in np.mgrid[-10:11, -10:11, -10:11]) < 81
+    for number in (1, 2, 3):
+        labels[1:22, 5:26, number * 40 : number * 40 + 21][ball] = number
+    state = np.where(labels > 0, np.uint8(State.ACCEPTED), np.uint8(0))
+    entry = ModelEntry("stacks", Model.new(ndim=3, width=4, depth=1).save(tmp_path / "stacks.unet"))
+    source = SimpleNamespace(data=labels, axes="ZYX")
+    found = jobs.run(runs.find_diameter(entry, source, None, "cpu", (labels, state)))
+    assert found == pytest.approx(18, abs=0.5)
+
+
 @pytest.mark.parametrize("start", [37, 50, 63])
 def test_a_part_is_seen_as_in_the_whole_image(start: int) -> None:
     model = Model.new(width=8, depth=2)

@@ -12,6 +12,7 @@ from napari_unet.gui.writing import TileWriter, is_large, write_region
 from napari_unet.learn.corrections import State
 
 ALL = (slice(0, 64), slice(0, 64))
+ALL_OF_300 = (slice(0, 300), slice(0, 300))
 
 
 @pytest.fixture
@@ -196,20 +197,66 @@ def test_a_stack_is_written_tile_by_tile(qtbot) -> None:
     np.testing.assert_array_equal(layer._slice.image.view, shown)
 
 
-def test_other_data_keep_what_agrees(layer: Labels) -> None:
+@pytest.mark.parametrize(
+    ("when", "kept"), [("before", True), ("meanwhile", True), ("meanwhile", False)], ids=["before", "painted", "large"]
+)
+def test_undo_while_a_result_is_written_brings_nothing_back(monkeypatch, qtbot, when: str, kept: bool) -> None:
+    """A stroke undone between two tiles would leave what was there before the run."""
+    monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
+    if not kept:
+        monkeypatch.setattr("napari_unet.gui.writing.KEPT", 10)
+    layer = Labels(np.full((300, 300), 3, np.uint32))
+    annotation = Annotation(layer)
+    if when == "before":
+        layer.paint((5, 5), 7)
+    values = np.where(annotation.state() > 0, layer.data, 4)
+    writer = TileWriter(annotation, ALL_OF_300, values)
+    with qtbot.waitSignal(writer.finished, timeout=20_000):
+        writer.start()
+        if when == "before":
+            layer.undo()  # before the first tile
+        else:
+            layer.paint((280, 280), 7)  # where nothing was written yet
+        qtbot.waitUntil(lambda: bool((layer.data[:60, :60] == 4).any()))
+        layer.undo()
+    known = annotation.state() > 0
+    assert annotation.strokes == 1
+    assert known.any()
+    np.testing.assert_array_equal(layer.data, np.where(known, 7, 4))
+    layer.undo()
+    assert set(np.unique(layer.data)) == ({3, 7} if when == "before" else {4, 7}), "all of the run, or nothing"
+
+
+def test_a_layer_that_gets_other_data_is_written_no_further(monkeypatch, qtbot) -> None:
+    monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
+    layer = Labels(np.zeros((300, 300), np.uint32))
+    writer = TileWriter(Annotation(layer), ALL_OF_300, np.full((300, 300), 4, np.uint32))
+    with qtbot.waitSignal(writer.finished, timeout=20_000):
+        writer.start()
+        qtbot.waitUntil(lambda: bool(layer.data.any()))
+        layer.data = np.zeros((100, 100), np.uint32)
+    assert writer.cut
+    assert not layer.data.any()
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_other_data_keep_what_agrees(layer: Labels, lazy: bool) -> None:
+    zarr = pytest.importorskip("zarr") if lazy else None
+    if zarr is not None:
+        layer.data = zarr.array(layer.data)
     annotation = Annotation(layer)
     stroke(layer, 5, (40, 40))
     stroke(layer, 6, (10, 50))
     annotation.mark(Mark(State.CONFIRMED, (slice(0, 8), slice(0, 8))))
     annotation.mark(Mark(State.CONFIRMED, (slice(36, 44), slice(36, 44))))
-    other = layer.data.copy()
+    other = np.array(layer.data)
     other[30:50, 30:50] = 0
-    layer.data = other
+    layer.data = other if zarr is None else zarr.array(other)
     assert not painted(annotation)[40, 40]
     assert painted(annotation)[10, 50]
     assert annotation.tiles == 1
     layer.undo()
-    np.testing.assert_array_equal(layer.data, other)
+    np.testing.assert_array_equal(np.asarray(layer.data), other)
 
 
 def test_data_of_another_shape_start_anew(layer: Labels) -> None:
