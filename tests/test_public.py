@@ -234,6 +234,19 @@ def test_a_diameter_of_nothing_is_refused(tiny: Model) -> None:
         tiny.segment(IMAGE, diameter=0)
 
 
+def test_masks_that_tell_objects_from_background_only_are_refused() -> None:
+    images, masks = [np.zeros((24, 24))] * 2, [np.zeros((24, 24), bool) for _ in range(2)]
+    masks[0][2:6, 2:6] = masks[0][12:16, 2:6] = masks[1][3:5, 3:5] = True
+    model = Model.new(width=1, depth=0)
+    for call in (model.fit, model.evaluate):
+        with pytest.raises(DataError, match=r"single number \(1\) in up to 2 separate pieces"):
+            call(images, masks)
+    one = [
+        (mask & (np.arange(24) < 8)[:, None]).astype(np.uint8) for mask in masks
+    ]  # a single object in each image is one
+    assert model.evaluate(images, one).objects.n_truth == 2
+
+
 @pytest.mark.parametrize("task", ["instances", "classes"])
 def test_masks_that_are_all_empty_teach_nothing(task: Any) -> None:
     model, nothing = Model.new(width=2, depth=1, task=task), np.zeros_like(MASK)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from napari_unet.errors import ImageError
@@ -44,6 +44,9 @@ class CorrectSection(Step):
         super().__init__(3, "Correct")
         self.session = session
         self.outlines = Outlines(session.viewer)
+        self._sweep = QTimer(self)
+        self._sweep.setSingleShot(True)
+        self._sweep.timeout.connect(self.outlines.sweep)
         self._watched: Labels | None = None
         self.which = QComboBox()
         self.which.setToolTip("The labels that you correct and teach from.")
@@ -177,7 +180,9 @@ class CorrectSection(Step):
     def _on_layers(self, event: Any) -> None:
         if event.type == "removed" and self._watched is event.value:
             self._unwatch()
-        self.outlines.forget(event.value) if event.type == "removed" else None
+        if event.type == "removed":
+            self.outlines.forget(event.value)
+            self._sweep.start(0)
         self.show_labels()
 
     def _on_mode(self, event: Any = None) -> None:

@@ -85,7 +85,7 @@ class UNetDock(QWidget):
         around = QVBoxLayout(self)
         around.setContentsMargins(0, 0, 0, 0)
         around.addWidget(scroll)
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(335)  # what the widest row needs beside a scroll bar
 
     # ---- shows
 

@@ -71,6 +71,9 @@ class FinetuneSection(Step):
         self.bar = QProgressBar()
         self.note = label("", "quiet")
         self.verdict = label()
+        self.verdict.setToolTip(
+            "AP at IoU .50: of all objects, true or found, the share that agree. 1.00 is all of them."
+        )
         self.keep = button("Keep", "Go on with the new model; it is saved among your models.", self.keep_result)
         self.discard = button("Discard", "Go on with the model as it was.", self.discard_result)
         self.again = button("Segment again", "See what the new model makes of the image.", segment_again, primary=True)
@@ -340,7 +343,7 @@ def verdict(before: Scores | None, after: Scores | None) -> str:
         f" on {count} held-out object{'s' * (count != 1)}" if before.objects is not None else " (Dice, held-out pixels)"
     )
     text = f"before {_short(old)}, after {_short(new)}{on}"
-    if new < old and old >= AGREED:
+    if new <= old and old >= AGREED:
         text += "\nThe model agreed with nearly all of it before, so it had little to learn: correct where it is wrong."
     elif new < old:
         text += "\nIt became worse on corrections that it was not shown: better discard it and correct more."

@@ -27,6 +27,7 @@ class Outlines:
         self._viewer = viewer
         self._layers: dict[int, Shapes] = {}  # by id of the labels layer
         self._shown: dict[int, list[Mark]] = {}
+        self._lonely: list[Shapes] = []  # whose labels layer went away
 
     def show(self, annotation: Annotation) -> None:
         """Draw the marks as they are now; a layer that the user removed comes back with the next mark."""
@@ -47,17 +48,22 @@ class Outlines:
 
     def close(self) -> None:
         """Remove all outlines; the marks stay."""
-        layers, self._layers, self._shown = list(self._layers.values()), {}, {}
-        for layer in layers:
-            if layer in self._viewer.layers:
-                self._viewer.layers.remove(layer)
+        self._lonely += self._layers.values()
+        self._layers, self._shown = {}, {}
+        self.sweep()
 
     def forget(self, labels: Labels) -> None:
-        """Remove the outlines of a labels layer that went away."""
+        """Let go of the outlines of a labels layer that went away; `sweep` removes them."""
         layer = self._layers.pop(id(labels), None)
         self._shown.pop(id(labels), None)
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
+        self._lonely += [layer] if layer is not None else []
+
+    def sweep(self) -> None:
+        """Remove outlines without labels. Not while napari removes layers: it goes on with a list that they are in."""
+        lonely, self._lonely = self._lonely, []
+        for layer in lonely:
+            if layer in self._viewer.layers:
+                self._viewer.layers.remove(layer)
 
     def _add(self, labels: Labels) -> Shapes:
         """Add an empty layer over the labels, without taking the brush out of the user's hand."""

@@ -190,7 +190,9 @@ def segment_job(
             found[found > 0] += np.uint32(last)
             last = max(last, int(found.max(initial=0)))
         labels[index] = found
-    return Segmentation(labels, (*seen.notes, *_said(broken)), time.perf_counter() - began)
+    each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
+    alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
+    return Segmentation(labels, (*seen.notes, *alone, *_said(broken)), time.perf_counter() - began)
 
 
 def prepare(
@@ -228,11 +230,14 @@ class Seen:
         As they are stored, maybe still on disk.
     low, high : float
         Percentiles of the whole image, which become 0 and 1.
+    axes : str
+        What the axes besides channels are.
     notes : tuple of str
         What was chosen.
     """
 
     pixels: Any
+    axes: str
     low: float
     high: float
     notes: tuple[str, ...]
@@ -278,7 +283,7 @@ def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | 
     notes = [note] if note else []
     if low == high and note.startswith("channel"):  # one of several
         notes.append("all its pixels are the same: choose another with --channel / Channel")
-    return Seen(chosen, low, high, tuple(notes))
+    return Seen(chosen, rest, low, high, tuple(notes))
 
 
 def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:

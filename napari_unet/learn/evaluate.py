@@ -16,6 +16,7 @@ from napari_unet.infer.predict import predict_tiles
 from napari_unet.infer.segment import SegmentSettings, segment_job
 from napari_unet.jobs import Job, Progress, T, as_part, run
 from napari_unet.learn.metrics import ImageScore, Scores, score_classes, score_instances, summarise
+from napari_unet.learn.targets import check_numbered
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -83,6 +84,8 @@ def evaluate_job(
         If there are no pairs, or their numbers or shapes differ.
     """
     check_pairs(model, images, masks)
+    if model.task == "instances":
+        check_numbered([np.asarray(mask) for mask in masks])
     scored = []
     for i, (image, mask) in enumerate(zip(images, masks, strict=True)):
         name = names[i] if names else f"image {i}"

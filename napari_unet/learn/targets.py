@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -12,7 +12,7 @@ from napari_unet.errors import DataError
 from napari_unet.infer.image import median_diameter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
 
@@ -76,9 +76,36 @@ def training_tile(
 
 
 def check_objects(tiles: Iterable[TrainingTile]) -> None:
-    """Refuse masks that are all empty, since a model would learn from them that there is nothing; raises DataError."""
+    """Refuse masks that are all empty, or hold no numbers of objects; raises DataError."""
+    tiles = list(tiles)
     if not any(tile.target[0].any() for tile in tiles):
         raise DataError("All masks to learn from are 0 everywhere, expected numbers from 1 up: give some with objects.")
+    check_numbered([tile.target[1] for tile in tiles])
+
+
+def check_numbered(masks: Sequence[NDArray[Any]]) -> None:
+    """Refuse masks of which none has more than one number, in several pieces: they tell objects from background only.
+
+    Raises
+    ------
+    DataError
+        If it is so.
+    """
+    numbers, pieces = set(), 0
+    for mask in masks:
+        inside = np.asarray(mask) > 0
+        if not inside.any():
+            continue
+        first = np.asarray(mask)[inside][0]
+        if (np.asarray(mask)[inside] != first).any():
+            return
+        numbers.add(int(first))
+        pieces = max(pieces, ndi.label(inside)[1])
+    if pieces > 1:
+        raise DataError(
+            f"Each mask holds a single number ({min(numbers)}) in up to {pieces} separate pieces, expected one "
+            "for each object: number them first, with skimage.measure.label(mask > 0), or train classes instead."
+        )
 
 
 def make_target(labels: NDArray[np.integer], task: Literal["instances", "classes"]) -> NDArray[np.float32]:

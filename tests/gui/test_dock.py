@@ -665,6 +665,26 @@ def test_the_dock_is_closed_and_opened_again(desk, qtbot) -> None:
     at.dock.deleteLater()
 
 
+def test_all_layers_may_be_removed_at_once(desk) -> None:
+    at = desk(blobs(), show=False)
+    at.segment()
+    at.press(Qt.Key.Key_T)
+    assert "cells_unet_confirmed" in at.viewer.layers
+    at.viewer.layers.selection.update(at.viewer.layers)
+    at.viewer.layers.remove_selected()
+    at.qtbot.wait(20)
+    assert not at.viewer.layers
+    assert at.session.labels is None
+
+
+def test_outlines_go_with_their_labels(desk) -> None:
+    at = desk(blobs(), show=False)
+    labels = at.segment()
+    at.press(Qt.Key.Key_T)
+    at.viewer.layers.remove(labels)
+    at.wait(lambda: "cells_unet_confirmed" not in at.viewer.layers)
+
+
 def test_both_themes_and_a_narrow_window(desk) -> None:
     at = desk(blobs())
     at.segment()
@@ -673,6 +693,7 @@ def test_both_themes_and_a_narrow_window(desk) -> None:
         at.qtbot.wait(20)
     inside = at.dock.findChild(type(at.dock.image)).parentWidget()
     assert inside.minimumSizeHint().width() <= 320, "nothing is cut off at 320 px"
+    assert at.dock.minimumWidth() >= inside.minimumSizeHint().width(), "nor at the least width"
 
 
 def test_models_that_were_kept_are_offered(desk) -> None:

@@ -55,6 +55,10 @@ def test_a_stack_is_segmented_slice_by_slice_with_numbers_that_go_on(
     done = [step.done / step.total for step in steps]
     assert done == sorted(done)
     assert steps[-1].done == steps[-1].total == 4
+    each = {"ZYX": "each slice by itself", "TYX": "each frame by itself"}[axes]
+    assert result.notes[0].startswith(each)
+    one = run(segment_job(thresholding(), stack, axes, region=(slice(2, 3), slice(0, 48), slice(0, 64))))
+    assert one.notes == ()
 
 
 def test_of_a_stack_no_more_than_a_slice_is_read_at_once(
