@@ -86,9 +86,7 @@ class TileWriter(QObject):
 
     def start(self) -> None:
         """Begin."""
-        if (
-            not self.annotation.layer._block_history
-        ):  # a stroke that the values hold is not undone before the first turn
+        if not self.annotation.layer._block_history:  # what the values hold is not undone before the first turn
             self._hold_history()
         self._timer.start(0)
 

@@ -182,10 +182,12 @@ def test_a_stack_is_written_tile_by_tile(qtbot) -> None:
     layer.paint((2, 50, 50), 5)
     values = np.arange(4 * 300 * 300, dtype=np.uint32).reshape(4, 300, 300) + 10
     writer = TileWriter(annotation, (slice(1, 5), slice(0, 300), slice(0, 300)), values)
+    for _ in range(3):
+        writer._turn()
+    assert layer.data[1].any()
+    layer.paint((4, 280, 280), 7)
     with qtbot.waitSignal(writer.finished, timeout=20_000):
         writer.start()
-        qtbot.waitUntil(lambda: bool(layer.data[1].any()))
-        layer.paint((4, 280, 280), 7)
     known = annotation.state() > 0
     assert (layer.data[known] == np.where(np.nonzero(known)[0] == 2, 5, 7)).all()
     assert not layer.data[0].any()
