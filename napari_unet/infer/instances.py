@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage as ndi
-from skimage.morphology import local_maxima
-from skimage.segmentation import watershed
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,6 +46,9 @@ def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSe
     uint32 array, ``spatial``
         1 to n without gaps, 0 = background.
     """
+    from skimage.morphology import local_maxima  # here, so that opening the dock does not wait for them
+    from skimage.segmentation import watershed
+
     background, boundary, distance = maps[0], maps[classes], maps[classes + 1]
     foreground = background < 1 - settings.foreground
     if not foreground.any():
