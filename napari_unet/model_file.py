@@ -42,8 +42,8 @@ class DecodeSettings:
     boundary : float
         How much the boundary counts against the distance, 0 to 1.
     middle : float
-        An object whose distance nowhere reaches this has no middle: it is a smear, and dropped; 0 to 1. AP at an
-        IoU of .50 rises up to the default and no further (docs/science.md).
+        An object whose distance nowhere reaches this has no middle: it is a smear, and dropped; 0 to 1. Around
+        the default AP hardly changes, and far below it smears are kept (docs/science.md).
     min_size : int
         Objects with fewer pixels are dropped.
     """

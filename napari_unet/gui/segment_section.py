@@ -13,7 +13,7 @@ from napari_unet.gui import runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import Part, placement, region_of, whole
 from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
-from napari_unet.gui.writing import PLANE, TileWriter, is_large, write_region
+from napari_unet.gui.writing import TileWriter, is_large, write_region
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
 SUFFIX = "_unet_labels"
 WAIT = 20  # ms between two looks whether a result can be written
-OUTLINE = 2  # pixels: the image stays to be seen under the objects; a stroke costs a tenth more than with filled ones
+OUTLINE = 2  # pixels: the image stays to be seen under the objects
+OUTLINED = (
+    2304**2
+)  # pixels of the largest plane with outlines: drawing it anew takes four times as long (bench/redraw.py)
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "device")
 
 
@@ -234,7 +237,7 @@ def add_labels(session: Session, source: Source, found: runs.Found | None) -> La
             data[found.region] = found.labels
     labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
     instances = found is None or found.entry.get().task == "instances"
-    if instances and math.prod(data.shape[-2:]) <= PLANE:  # to draw a larger plane anew would be felt
+    if instances and math.prod(data.shape[-2:]) <= OUTLINED:
         labels.contour, labels.opacity = OUTLINE, 1.0
     if found is not None and instances:
         labels.selected_label = found.largest + 1

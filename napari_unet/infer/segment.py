@@ -228,10 +228,10 @@ class Seen:
     ----------
     pixels : array, ``(in_channels, *rest)``
         As they are stored, maybe still on disk.
-    low, high : float
-        Percentiles of the whole image, which become 0 and 1.
     axes : str
         What the axes besides channels are.
+    low, high : float
+        Percentiles of the whole image, which become 0 and 1.
     notes : tuple of str
         What was chosen.
     """

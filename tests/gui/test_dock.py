@@ -677,6 +677,15 @@ def test_all_layers_may_be_removed_at_once(desk) -> None:
     assert at.session.labels is None
 
 
+@pytest.mark.parametrize("largest", [0, 10**6])
+def test_objects_are_outlined_where_that_is_quick_to_draw(largest: int, desk, monkeypatch) -> None:
+    from napari_unet.gui import segment_section
+
+    monkeypatch.setattr(segment_section, "OUTLINED", largest)
+    labels = desk(blobs(), show=False).segment()
+    assert labels.contour == (segment_section.OUTLINE if largest else 0)
+
+
 def test_outlines_go_with_their_labels(desk) -> None:
     at = desk(blobs(), show=False)
     labels = at.segment()
