@@ -64,6 +64,8 @@ class Model:
         Typical object diameter in pixels of the images it learned from.
     pixel_size : float or None
         Their pixel size in µm, where it is one.
+    smallest : float or None
+        Images whose objects are smaller than this many pixels are segmented enlarged, as they were learned.
     decode : DecodeSettings
         Thresholds from maps to instances.
     provenance : Provenance
@@ -78,6 +80,7 @@ class Model:
     normalisation: tuple[float, float] = (1.0, 99.8)
     diameter: float | None = None
     pixel_size: float | None = None
+    smallest: float | None = None
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     provenance: Provenance = field(default_factory=Provenance)
 
@@ -116,6 +119,7 @@ class Model:
         width: int = 16,
         depth: int | None = None,
         max_width: int = 256,
+        top: int | None = None,
         seed: int = 0,
         name: str = "untrained",
     ) -> Model:
@@ -131,7 +135,7 @@ class Model:
             Background first.
         task : {"instances", "classes"}
             What the labels mean.
-        width, depth, max_width : int
+        width, depth, max_width, top : int
             See :class:`~napari_unet.nets.config.UNetConfig`; depth is 4, in stacks 2.
         seed : int
             The same seed gives the same weights.
@@ -158,6 +162,7 @@ class Model:
             depth=DEPTH.get(ndim, 4) if depth is None else depth,
             width=width,
             max_width=max_width,
+            top=top,
         )
         network = UNet(config, seed=seed).eval()
         decode = DecodeSettings(min_size=_MIN_SIZE[ndim])
@@ -228,12 +233,15 @@ class Model:
         ModelFileError
             If no model can be made of that.
         """
-        size = {key: getattr(self.config, key) for key in ("ndim", "width", "depth", "max_width")}
-        new = Model.new(channels=self.channels, classes=classes, task=task, name=self.name, **size)
+        if task not in TASKS:
+            raise ModelFileError(f"A model with task {task!r} was asked for, expected one of {', '.join(TASKS)}.")
+        from napari_unet.nets.unet import UNet
+
+        network = UNet(replace(self.config, classes=len(classes), instance_maps=task == "instances")).eval()
         body = {key: value for key, value in self.network.state_dict().items() if not key.startswith("head.")}
-        new.network.load_state_dict(body, strict=False)
-        kept = {key: getattr(self, key) for key in ("normalisation", "diameter", "pixel_size", "provenance")}
-        return replace(new, **kept)
+        network.load_state_dict(body, strict=False)
+        decode = DecodeSettings(min_size=_MIN_SIZE[self.ndim])
+        return replace(self, network=network, task=task, classes=tuple(classes), decode=decode)
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
         """Return the maps ``float32 (channel, *spatial)``; see :func:`napari_unet.infer.segment.predict`."""

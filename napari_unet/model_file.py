@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
     from napari_unet.nets.unet import UNet
 
-SCHEMA = 2  # 2: decode has `middle`; a file of schema 1 is read with its default
+# 2: decode has `middle`; 3: the network has `top` and `halve`, the model `smallest`. An older file is read with what
+# there was before.
+SCHEMA = 3
 SUFFIX = ".unet"
 TASKS = ("instances", "classes")
 IN_CHANNELS = {"grey": 1, "rgb": 3}
@@ -174,8 +176,8 @@ def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple
                 f"{name!r} was written by a newer napari-unet (file schema {header['schema']}, "
                 f"this one reads up to {SCHEMA}): update napari-unet-live."
             )
-        config = UNetConfig(**header["config"])
-        record = {key: header[key] for key in keys}
+        config = UNetConfig(**{"halve": False} | header["config"] if header["schema"] < 3 else header["config"])
+        record = {key: header[key] for key in keys if key != "smallest" or header["schema"] >= 3}
         record["name"] = str(record["name"])
         low, high = map(float, record["normalisation"])
         record["normalisation"] = (low, high)
@@ -185,8 +187,8 @@ def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple
         record["provenance"] = replace(
             Provenance(**origin), data=tuple(origin["data"]), notices=tuple(origin["notices"])
         )
-        for key in ("diameter", "pixel_size"):
-            if record[key] is not None:
+        for key in ("diameter", "pixel_size", "smallest"):
+            if record.get(key) is not None:
                 record[key] = float(record[key])
                 if not 0 < record[key] < 1e6:
                     raise ValueError(f"{key} is {record[key]}")

@@ -18,6 +18,7 @@ from safetensors.torch import save, save_file
 
 from napari_unet import DecodeSettings, Model, ModelFileError, Provenance, model, shipped
 from napari_unet.nets.config import UNetConfig
+from napari_unet.nets.unet import UNet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -331,10 +332,23 @@ def test_a_file_from_before_the_middle_was_kept_has_the_default(file: Path, tmp_
     assert old.decode.middle == 0.4
 
 
+def test_a_file_from_before_blocks_halved_their_channels_has_its_old_network(tmp_path: Path) -> None:
+    network = UNet(UNetConfig(width=4, depth=2, halve=False)).eval()
+    path = replace(Model.new(width=4, depth=2), network=network, smallest=9.0).save(tmp_path / "it.unet")
+    header, weights = parts(path)
+    for key in ("top", "halve"):
+        del header["config"][key]
+    del header["smallest"]
+    old = Model.load(written(path, {**header, "schema": 2}, weights))
+    assert old.version == Model(network).version
+    assert old.smallest is None
+
+
 def changes() -> Iterator[tuple[str, Any]]:
     for key in ("config", "decode", "provenance", "classes", "normalisation"):
         yield from ((key, value) for value in (None, 3, "text", [], [[]], 1e400))
     yield from (("normalisation", value) for value in ([1], [99, 1], [-1, 99], [float("nan"), 99], [1, 10**400]))
+    yield from (("smallest", value) for value in (0, "big", float("nan")))
     yield from (("diameter", value) for value in (0, -3, "big", [1], float("nan"), 10**400, float("inf")))
     yield from (("pixel_size", value) for value in (0, "0.5 µm", {}))
     yield from (("task", value) for value in ("classes", "semantic", None, []))

@@ -33,7 +33,7 @@ def test_the_five_lines(tmp_path: Path) -> None:
     masks = [((y - c) ** 2 + (x - 24) ** 2 < 80).astype(np.uint16) for c in (14, 30)]
     images = [(mask * 200 + RANDOM.integers(0, 20, mask.shape)).astype(np.uint8) for mask in masks]
 
-    model = Model.new(width=4, depth=1)
+    model = Model.new(width=8, depth=1)
     labels = model.segment(images[0])
     better = model.fit(images, masks, steps=60, crop=32, batch=2)
     scores = better.evaluate(images, masks)

@@ -84,7 +84,8 @@ def segment_part(
 ) -> Job[Found]:
     """Segment a region, with as much around it as the network sees, and join it with the labels that are there."""
     model = yield from load(entry)
-    from napari_unet.infer.segment import scale_factor, segment_job
+    from napari_unet.infer.scale import scale_factor
+    from napari_unet.infer.segment import segment_job
 
     # the core knows no axis of channels in labels
     shape = tuple(n for n, letter in zip(source.shape, source.letters, strict=True) if letter != "C")

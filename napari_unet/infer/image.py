@@ -388,3 +388,8 @@ def resize(array: NDArray[np.float32], shape: Sequence[int]) -> NDArray[np.float
         smooth = ndimage.gaussian_filter(plane, sigma, mode="nearest") if any(sigma) else plane
         ndimage.zoom(smooth, factors, output=out, order=1, mode="nearest", grid_mode=True)
     return result
+
+
+def nearest(old: Sequence[int], new: Sequence[int]) -> list[NDArray[np.intp]]:
+    """Return for each axis which old pixel each new one shows: with :func:`numpy.ix_` labels get another size."""
+    return [((np.arange(n) + 0.5) * o / n).astype(np.intp) for o, n in zip(old, new, strict=True)]

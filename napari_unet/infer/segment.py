@@ -13,6 +13,7 @@ from napari_unet.errors import DataError, ImageError
 from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
+from napari_unet.infer.scale import find_scale
 from napari_unet.jobs import Job, Progress, as_part, run
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def segment_job(
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
     model = _with_thresholds(model, settings)
-    factor = scale_factor(model, settings.diameter)
+    factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
     leading = [len(span) for span in spans[: -model.ndim]]
     plane = [slice(span.start, span.stop) for span in spans[-model.ndim :]]
@@ -192,7 +193,7 @@ def segment_job(
         labels[index] = found
     each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
     alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
-    return Segmentation(labels, (*seen.notes, *alone, *_said(broken)), time.perf_counter() - began)
+    return Segmentation(labels, (*seen.notes, *enlarged, *alone, *_said(broken)), time.perf_counter() - began)
 
 
 def prepare(
@@ -291,15 +292,6 @@ def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
     keys = ("foreground", "seed", "boundary", "min_size")
     own = {key: getattr(settings, key) for key in keys if getattr(settings, key) is not None}
     return replace(model, decode=replace(model.decode, **own)) if own else model
-
-
-def scale_factor(model: Model, diameter: float | None) -> float:
-    """Return by how much to enlarge the image so that its objects are as wide as those the model knows."""
-    if diameter is not None and not 0 < diameter < np.inf:
-        raise ImageError(f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object.")
-    if diameter is None or model.diameter is None:
-        return 1.0
-    return float(np.clip(model.diameter / diameter, 0.05, 8))
 
 
 def _counted(job: Job[NDArray[np.float32]], done: int, total: int) -> Job[NDArray[np.float32]]:

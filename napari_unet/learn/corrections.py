@@ -11,8 +11,9 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
-from napari_unet.infer.image import rescale
-from napari_unet.infer.segment import Seen, scale_factor, see
+from napari_unet.infer.image import median_diameter, nearest, rescale
+from napari_unet.infer.scale import enlargement, scale_factor
+from napari_unet.infer.segment import Seen, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
 
@@ -113,10 +114,11 @@ def correction_tiles(
                 f"The labels of {each.name!r} are {each.labels.shape} pixels and the image "
                 f"{seen.shape}: segment it again, so that they fit."
             )
+        factor = _factor(model, each)
         for index in np.ndindex(each.labels.shape[: each.labels.ndim - model.ndim]):
             if not each.state[index].any():
                 continue
-            learned, scored = _part(*_slice_tile(model, each, seen, index))
+            learned, scored = _part(*_slice_tile(model, each, seen, index, factor))
             tiles += [learned] if learned.weight.any() else []
             held_out += scored
     if not tiles and not held_out:
@@ -152,9 +154,18 @@ def known_weight(
     return weight
 
 
-def _slice_tile(model: Model, given: Corrections, seen: Seen, index: tuple[int, ...]) -> tuple[TrainingTile, Cells]:
+def _factor(model: Model, given: Corrections) -> float:
+    """Return by how much an image is enlarged: as when it was segmented."""
+    if given.diameter is not None or model.task == "classes":
+        return scale_factor(model, given.diameter)
+    _, sizes = np.unique(given.labels[(given.state > 0) & (given.labels > 0)], return_counts=True)
+    return enlargement(model, median_diameter(sizes, model.ndim))
+
+
+def _slice_tile(
+    model: Model, given: Corrections, seen: Seen, index: tuple[int, ...], factor: float
+) -> tuple[TrainingTile, Cells]:
     """Read of a slice what is known and its context, and bring it to the scale the model works at."""
-    factor = scale_factor(model, given.diameter)
     box = _around(given.state[index])
     # cells are counted from the corner of the slice, so that each stays the same whatever else is corrected
     places = [np.arange(s.start, s.stop) + 0.5 for s in box]
@@ -162,10 +173,9 @@ def _slice_tile(model: Model, given: Corrections, seen: Seen, index: tuple[int, 
     labels, state = given.labels[index][box], given.state[index][box]
     if factor != 1:
         image = rescale(image, factor)
-        sizes = zip(image.shape[1:], labels.shape, strict=True)
-        look = [((np.arange(n) + 0.5) * old / n).astype(int) for n, old in sizes]
+        look = nearest(labels.shape, image.shape[1:])
         labels, state = labels[np.ix_(*look)], state[np.ix_(*look)]
-        places = [place[nearest] for place, nearest in zip(places, look, strict=True)]
+        places = [place[shown] for place, shown in zip(places, look, strict=True)]
     weight = known_weight(labels, state, model.task)
     tile = TrainingTile(image, make_target(labels, model.task), weight, name=given.name)
     return tile, [(place * factor // CELL).astype(int) for place in places]

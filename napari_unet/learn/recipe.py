@@ -19,7 +19,7 @@ from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.evaluate import read_pairs, score_tiles, tune
 from napari_unet.learn.settings import SCRATCH, Augmentation, TrainSettings
-from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
+from napari_unet.learn.targets import check_objects, training_tile, typical_diameter, with_enlarged
 from napari_unet.learn.train import train
 from napari_unet.model import Model, Provenance
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from napari_unet.learn.targets import TrainingTile
     from napari_unet.learn.train import TrainResult
 
-NETWORK = ("ndim", "depth", "width", "max_width")  # what a recipe may say of the network
+NETWORK = ("ndim", "depth", "width", "max_width", "top")  # what a recipe may say of the network
 # Tiles that thresholds are chosen on. Those held out are too few: 50 of them told ways of decoding apart by chance.
 TUNED = 150
 DATA = "NAPARI_UNET_DATA"  # environment variable: the folder that recipes' data folders are in
@@ -85,6 +85,9 @@ class Recipe:
         head; where they are not given, they stay.
     held_out : float
         Share of the groups, 0 to 0.5, that is not learned from but scored on.
+    smallest : float or None
+        Images whose objects are smaller than this many pixels are learned enlarged to it too, up to twice their size:
+        of objects a few pixels wide a network sees too little at their own scale.
     data : tuple of Source
         The training data.
     train : TrainSettings
@@ -99,6 +102,7 @@ class Recipe:
     network: Mapping[str, int] = field(default_factory=dict)
     start: str = ""
     held_out: float = 0.1
+    smallest: float | None = None
     train: TrainSettings = SCRATCH
 
     def __post_init__(self) -> None:
@@ -134,7 +138,11 @@ def read_recipe(path: str | Path) -> Recipe:
 
 
 def load_tiles(
-    model: Model, sources: tuple[Source, ...], held_out: float, root: Path | None = None
+    model: Model,
+    sources: tuple[Source, ...],
+    held_out: float,
+    root: Path | None = None,
+    smallest: float | None = None,
 ) -> Job[tuple[list[TrainingTile], list[TrainingTile]]]:
     """Read all images and masks of the sources as tiles, and part them by group.
 
@@ -148,6 +156,8 @@ def load_tiles(
         Share of the groups that is held out; at least one group if there are three or more, none if 0.
     root : Path, optional
         What the folders are relative to; default: the environment variable ``NAPARI_UNET_DATA``, else here.
+    smallest : float, optional
+        See :class:`Recipe`.
 
     Yields
     ------
@@ -174,7 +184,8 @@ def load_tiles(
     for i, (source, image_path, mask_path, size, group) in enumerate(found):
         yield Progress(i, len(found), f"reading {image_path.name}")
         share = source.share / size**0.5 / mass[id(source)]  # a field cut into many tiles is not seen more often
-        tiles[group in outside].append(_read_tile(model, image_path, mask_path, share))
+        tile = _read_tile(model, image_path, mask_path, share)
+        tiles[group in outside].extend(with_enlarged(tile, model.task, smallest))
     return tiles
 
 
@@ -255,7 +266,7 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
         See :func:`napari_unet.learn.train.train`.
     """
     model = _beginning(recipe)
-    tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root)
+    tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root, model.smallest)
     check_objects(tiles)
     model = replace(model, diameter=model.diameter or typical_diameter(tiles))
     provenance = Provenance.now(
@@ -285,12 +296,13 @@ def _some(tiles: list[TrainingTile]) -> list[TrainingTile]:
 def _beginning(recipe: Recipe) -> Model:
     """Return the model that a recipe begins with, with a new head if the recipe says something else than it."""
     if recipe.start:
-        model = replace(Model.load(recipe.start), name=recipe.name)
+        model = Model.load(recipe.start)
+        model = replace(model, name=recipe.name, smallest=recipe.smallest or model.smallest)
         task, classes = recipe.task or model.task, recipe.classes or model.classes
         if (task, len(classes)) == (model.task, len(model.classes)):
             return replace(model, classes=classes)
         return model.with_classes(classes, task)
-    return Model.new(
+    model = Model.new(
         task=recipe.task or "instances",
         classes=recipe.classes or ("background", "object"),
         channels=recipe.channels,
@@ -298,3 +310,4 @@ def _beginning(recipe: Recipe) -> Model:
         seed=recipe.train.seed,
         **recipe.network,
     )
+    return replace(model, smallest=recipe.smallest)

@@ -83,4 +83,4 @@ class TrainSettings:
                 raise DataError(f"The training setting {info.name} is {value}, expected {kind} from {low} to {high}.")
 
 
-SCRATCH = TrainSettings(steps=5000, learning_rate=1e-3, ema=0.999, checks=20, keep_best=True)
+SCRATCH = TrainSettings(steps=5000, learning_rate=5e-3, ema=0.999, checks=20, keep_best=True)

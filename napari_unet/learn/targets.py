@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
-from napari_unet.infer.image import median_diameter
+from napari_unet.infer.image import median_diameter, nearest, rescale
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -73,6 +73,30 @@ def training_tile(
     """
     target = make_target(labels, task)
     return TrainingTile(image, target, np.ones((3, *labels.shape), np.float32), share, name)
+
+
+def with_enlarged(
+    tile: TrainingTile, task: Literal["instances", "classes"], smallest: float | None
+) -> list[TrainingTile]:
+    """Return a tile of which every pixel is known and, where its objects are small, an enlarged one too.
+
+    Parameters
+    ----------
+    tile : TrainingTile
+        Made by :func:`training_tile`.
+    task : {"instances", "classes"}
+        What it was made for.
+    smallest : float or None
+        Objects smaller than this many pixels are enlarged to it, at most to twice their size; such a tile is then
+        drawn twice as often as the one it was made of, and both together as often as that was.
+    """
+    diameter = typical_diameter([tile])
+    if smallest is None or diameter is None or diameter > 0.9 * smallest:
+        return [tile]
+    image = rescale(tile.image, min(smallest / diameter, 2.0))
+    labels = tile.labels[np.ix_(*nearest(tile.labels.shape, image.shape[1:]))]
+    large = training_tile(image, labels, task, share=tile.share * 2 / 3, name=tile.name)
+    return [replace(tile, share=tile.share / 3), large]
 
 
 def check_objects(tiles: Iterable[TrainingTile]) -> None:

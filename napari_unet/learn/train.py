@@ -19,6 +19,7 @@ from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import Batches
 from napari_unet.learn.evaluate import check_pairs, headline, quality, quietly, score_tiles
 from napari_unet.learn.losses import total_loss
+from napari_unet.learn.optimiser import optimisers
 from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
 from napari_unet.model import Provenance
@@ -70,7 +71,7 @@ def train(
     provenance: Provenance | None = None,
     stop: Callable[[], bool] = bool,
 ) -> Job[TrainResult]:
-    """Learn from tiles; AdamW (Loshchilov & Hutter 2019), cosine schedule, averaged weights.
+    """Learn from tiles; Muon and AdamW, cosine schedule, averaged weights.
 
     Parameters
     ----------
@@ -204,12 +205,7 @@ class Trainer:
             for module in self.network.modules():
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
-        self.optimiser = torch.optim.AdamW(
-            self.network.parameters(),
-            lr=settings.learning_rate,
-            weight_decay=settings.weight_decay,
-            fused=self.device.type in ("cpu", "cuda"),
-        )
+        self.optimisers = optimisers(self.network, settings.learning_rate, settings.weight_decay)
         self.batches = Batches(tiles, model.config.in_channels, settings)
         if not settings.freeze_norms and settings.batch == 1 and max(self.batches.size) <= self.network.stride:
             raise DataError(
@@ -220,7 +216,7 @@ class Trainer:
 
     def step(self, step: int) -> float | None:
         """Make one step and return its loss; None, with all weights as they were, if that is not a number."""
-        for group in self.optimiser.param_groups:
+        for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = self.settings.learning_rate * schedule(step, self.settings.steps)
         image, target, weight = (part.to(self.device, non_blocking=True) for part in self.batches.draw())
         image, target, weight = augment(
@@ -231,13 +227,14 @@ class Trainer:
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
             logits = self.network(image)
         loss = total_loss(logits, target, weight, self.network.config.classes)
-        self.optimiser.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
         value = float(loss.detach())
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             return None
-        self.optimiser.step()
+        for each in self.optimisers:
+            each.step()
         self._update_average(step)
         return value
 

@@ -25,10 +25,14 @@ class UNetConfig:
     depth : int
         Number of poolings. 4 sees 107 pixels to each side, more than a large nucleus.
     width : int
-        Channels of the first level; it doubles with each level. 16 keeps the first levels, where most of the time
-        goes, cheap on a processor, and leaves most of the parameters, which are in the deep levels.
+        Channels of the first level; it doubles with each level.
+    top : int or None
+        Channels of the first level if not `width`. It has four times the pixels of the next one, and so most of the
+        memory and time that a channel costs.
     max_width : int
         Widest level: the deep levels hold most of the parameters and little of the accuracy.
+    halve : bool
+        Whether a block on the way up hands on half of its channels, as many as the skip that they meet; else all.
     """
 
     ndim: int = 2
@@ -38,6 +42,8 @@ class UNetConfig:
     depth: int = 4
     width: int = 16
     max_width: int = 256
+    top: int | None = None
+    halve: bool = True
 
     def __post_init__(self) -> None:
         """Refuse numbers that no network can be built from, whether typed or read from a file."""
@@ -48,9 +54,12 @@ class UNetConfig:
             "depth": (0, 8),
             "width": (1, 512),
             "max_width": (1, 2048),
+            "top": (1, 512),
         }
         for key, (low, high) in bounds.items():
             value = getattr(self, key)
+            if key == "top" and value is None:
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
                 raise ModelFileError(f"The network's {key} is {value!r}, expected a whole number from {low} to {high}.")
 
@@ -62,7 +71,8 @@ class UNetConfig:
     @property
     def widths(self) -> tuple[int, ...]:
         """Channels of each level, top to bottom, ``depth + 1`` numbers."""
-        return tuple(min(self.width * 2**level, self.max_width) for level in range(self.depth + 1))
+        widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
+        return (self.top or widths[0], *widths[1:])
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain numbers for a file."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -39,13 +40,16 @@ class UNet(nn.Module):
         self.config = config
         widths = config.widths
         with torch.random.fork_rng(devices=[]):  # torch's layers draw first weights of their own
+            handed = (widths[0], *widths[:-1]) if config.halve else widths  # by each level to the one above
             self.down = nn.ModuleList(
-                _double_conv(config.ndim, before, after)
-                for before, after in zip((config.in_channels, *widths[:-1]), widths, strict=True)
+                _double_conv(config.ndim, before, width, after)
+                for before, width, after in zip(
+                    (config.in_channels, *widths[:-1]), widths, (*widths[:-1], handed[-1]), strict=True
+                )
             )
             self.up = nn.ModuleList(
-                _double_conv(config.ndim, below + skip, skip)
-                for below, skip in zip(widths[:0:-1], widths[-2::-1], strict=True)
+                _double_conv(config.ndim, below + width, width, up)
+                for below, width, up in zip(handed[:0:-1], widths[-2::-1], handed[-2::-1], strict=True)
             )
             self.head = _CONV[config.ndim](widths[0], config.out_channels, kernel_size=1)
         self.pool = _POOL[config.ndim](2)
@@ -135,11 +139,11 @@ def fold(network: UNet) -> UNet:
     return folded.requires_grad_(False)
 
 
-def _double_conv(ndim: int, before: int, after: int) -> nn.Sequential:
+def _double_conv(ndim: int, *channels: int) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for channels in (before, after):
+    for before, after in pairwise(channels):
         layers += [
-            _CONV[ndim](channels, after, kernel_size=3, padding=1, bias=False),
+            _CONV[ndim](before, after, kernel_size=3, padding=1, bias=False),
             _NORM[ndim](after),
             nn.ReLU(inplace=True),
         ]

@@ -11,7 +11,8 @@ import pytest
 from napari_unet import DeviceError, ImageError, Model, ModelFileError
 from napari_unet.infer import segment
 from napari_unet.infer.lazy import LazyArray
-from napari_unet.infer.segment import SegmentSettings, prepare, scale_factor, segment_job
+from napari_unet.infer.scale import scale_factor
+from napari_unet.infer.segment import SegmentSettings, prepare, segment_job
 from napari_unet.jobs import Progress, run
 
 if TYPE_CHECKING:

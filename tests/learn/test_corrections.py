@@ -278,3 +278,15 @@ def test_what_is_given_stays_as_it_was(model: Model) -> None:
         part.flags.writeable = False  # type: ignore[union-attr]
     parted(model, given)
     assert all((a == b).all() for a, b in zip(copies, (given.image, given.labels, given.state), strict=True))
+
+
+def test_small_objects_are_learned_enlarged_as_they_are_segmented(model: Model) -> None:
+    labels = np.zeros((SIDE, SIDE), np.uint32)
+    for number, (y, x) in enumerate(product(range(2, SIDE - 4, 8), repeat=2), start=1):
+        labels[y : y + 4, x : x + 4] = number
+    state = np.full(labels.shape, CONFIRMED)
+    for smallest, factor in ((None, 1), (6.5, 1.5), (30.0, 2), (4.0, 1)):
+        tiles, _ = parted(replace(model, smallest=smallest), corrections(state, labels))
+        assert tiles[0].image.shape[1:] == (round(SIDE * factor),) * 2
+    tiles, _ = parted(replace(model, smallest=30.0), corrections(state, labels, diameter=10.0))
+    assert tiles[0].image.shape[1:] == (SIDE, SIDE)  # what the user says goes before

@@ -42,4 +42,4 @@ def test_an_augmentation_that_cannot_be_is_refused(wrong: dict[str, Any]) -> Non
 def test_each_setting_has_help_and_its_default_is_within_bounds() -> None:
     for name, field in TrainSettings.__dataclass_fields__.items():
         assert name == "augmentation" or field.metadata["help"].endswith("."), name
-    assert TrainSettings(steps=5000, learning_rate=1e-3, ema=0.999, checks=20, keep_best=True) == SCRATCH
+    assert TrainSettings(steps=5000, learning_rate=5e-3, ema=0.999, checks=20, keep_best=True) == SCRATCH

@@ -20,6 +20,7 @@ from napari_unet.learn.targets import (
     normalised_distance,
     training_tile,
     typical_diameter,
+    with_enlarged,
 )
 
 labellings = hnp.array_shapes(min_dims=1, max_dims=3, max_side=7).flatmap(
@@ -138,3 +139,20 @@ def test_the_typical_diameter_is_that_of_a_disk_as_large() -> None:
     assert typical_diameter([]) is None
     random = np.random.default_rng(0).integers(0, 5, (2, 9, 9))
     assert typical_diameter([tile(random[0]), tile(random[1])]) == estimate_diameter(random, ndim=2)
+
+
+def test_small_objects_are_learned_at_two_scales() -> None:
+    labels = np.zeros((30, 30), np.int32)
+    labels[4:12, 4:12], labels[4:12, 12:20] = 1, 2
+    tile = training_tile(labels[None].astype(np.float32), labels, "instances", share=3.0, name="a")
+    width = typical_diameter([tile])
+    assert width is not None
+    own, large = with_enlarged(tile, "instances", 1.5 * width)
+    assert own.share + large.share == pytest.approx(3.0)
+    assert large.share == pytest.approx(2 * own.share)
+    assert large.image.shape == (1, 45, 45)
+    assert large.target.shape == large.weight.shape == (3, 45, 45)
+    assert typical_diameter([large]) == pytest.approx(1.5 * width, rel=0.1)
+    assert typical_diameter([with_enlarged(tile, "instances", 100.0)[1]]) == pytest.approx(2 * width, rel=0.1)
+    for alone in (None, width, 0.5 * width):
+        assert with_enlarged(tile, "instances", alone) == [tile]

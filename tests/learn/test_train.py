@@ -43,7 +43,7 @@ def tile(seed: int, task: Any = "instances", **how: Any) -> TrainingTile:
 
 
 def fresh(**how: Any) -> Model:
-    return Model.new(**{"width": 4, "depth": 1, **how})
+    return Model.new(**{"width": 8, "depth": 1, **how})
 
 
 def state(model: Model) -> dict[str, torch.Tensor]:

@@ -26,6 +26,7 @@ from napari_unet.nets.config import UNetConfig
         {"width": True},
         {"max_width": 0},
         {"max_width": None},
+        {"top": 0},
     ],
 )
 def test_what_cannot_be_built_is_refused_by_name_and_value(wrong: dict[str, Any]) -> None:
@@ -37,6 +38,7 @@ def test_what_cannot_be_built_is_refused_by_name_and_value(wrong: dict[str, Any]
 def test_widths_double_up_to_the_widest() -> None:
     assert UNetConfig(width=16, depth=4, max_width=100).widths == (16, 32, 64, 100, 100)
     assert UNetConfig(width=5, depth=0).widths == (5,)
+    assert UNetConfig(width=32, depth=3, top=16).widths == (16, 64, 128, 256)
 
 
 def test_boundary_and_distance_follow_the_classes() -> None:

@@ -13,9 +13,9 @@ from napari_unet.nets.unet import UNet, activate, fold
 DIMENSIONS = (1, 2, 3)
 
 
-def build(ndim: int, depth: int, *, seed: int = 0, width: int = 2) -> UNet:
+def build(ndim: int, depth: int, *, seed: int = 0, width: int = 2, **other: int | bool) -> UNet:
     """Return a network in float64 and eval mode that has lived: its norms have seen something."""
-    network = UNet(UNetConfig(ndim=ndim, depth=depth, width=width), seed=seed).double().eval()
+    network = UNet(UNetConfig(ndim=ndim, depth=depth, width=width, **other), seed=seed).double().eval()
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():
@@ -76,8 +76,9 @@ def test_moving_the_image_by_the_stride_moves_the_output(ndim: int, depth: int) 
     "size", [(1,), (2,), (17,), (1, 1), (1, 31), (17, 31), (64, 3), (1, 1, 1), (3, 1, 5), (9, 10, 11)]
 )
 @pytest.mark.parametrize("depth", [0, 1, 3])
-def test_any_size_goes_in_and_comes_out(size: tuple[int, ...], depth: int) -> None:
-    network = build(len(size), depth)
+@pytest.mark.parametrize("other", [{}, {"halve": False}, {"top": 3}])
+def test_any_size_goes_in_and_comes_out(size: tuple[int, ...], depth: int, other: dict[str, int]) -> None:
+    network = build(len(size), depth, **other)
     with torch.no_grad():
         logits = network(torch.zeros(2, 1, *size, dtype=torch.float64))
     assert logits.shape == (2, network.config.out_channels, *size)
