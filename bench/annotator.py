@@ -1,14 +1,19 @@
 """How long a person needs until a model is right: a simulated annotator corrects, tile by tile, and lets it learn.
 
 In each image it takes the 256² tile with most to see, segments it with the model as it is, corrects every object that
-is off with the tools of `learn.objects`, calls the tile right and fine-tunes. It ends when the test score is 95 % of
---goal (what all the data give: see fewshot.py --full).
+is off with the tools of `learn.objects`, calls the tile right and fine-tunes. Each tile is reviewed before it is
+learned from, as the dock does it (`learn.stopping`): the last lines say when that advised to stop, and when the test
+score was 95 % of --goal (what all the data give: see fewshot.py --full). It ends when it has seen both.
+
+With --review nothing is learned: the tiles of each test set are corrected as the model is, and drawn again and again;
+it tells how often the advice would be to stop.
 
 Seconds are those of the keystroke-level model (Card, Moran & Newell 1980, doi:10.1145/358886.358895): M 1.35 to make
 up one's mind, P 1.1 to point, B 0.1 for a button pressed or let go, K 0.28 a key, and D = 0.9 n + 0.16 l to draw n
 strokes of l cm in all; and 0.4 to look at an object and find it right (model human processor, Card et al. 1983).
 
     python bench/annotator.py --goal 0.80 --json annotator.json
+    python bench/annotator.py --review
 """
 
 from __future__ import annotations
@@ -20,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from accuracy import score
 from data import LEARNED, TESTS, Labelled, read
-from fewshot import DOMAINS, base, tiles
+from fewshot import CLASSES, DOMAINS, base, tiles
 from report import arguments, report
 
 from napari_unet.errors import DataError
@@ -31,6 +36,7 @@ from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.evaluate import headline
 from napari_unet.learn.finetune import fine_tune
 from napari_unet.learn.settings import TrainSettings
+from napari_unet.learn.stopping import OBJECTS, Review, advice, review
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,6 +47,7 @@ M, P, B, K, LOOK = 1.35, 1.1, 0.1, 0.28, 0.4  # seconds, see above
 CM = 0.05  # of screen for a pixel of the image: a 256² tile is shown 13 cm wide
 STROKES = 8  # straight strokes that an outline is drawn with
 ENOUGH = 0.95  # share of the goal at which the annotator stops
+DRAWS = 2000  # of tiles, to see how often the advice is to stop
 SAME = 0.1  # share of a truth that a found object must cover to be meant for it
 
 
@@ -62,39 +69,85 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--domain", choices=[d for d in DOMAINS if d != "axons"], default="phase cells")
-    parser.add_argument("--goal", type=float, required=True, help="AP.50 of the model that learned from all the data")
+    parser.add_argument("--goal", type=float, help="AP.50 of the model that learned from all the data")
     parser.add_argument("--care", type=float, default=0.7, help="an object below this IoU is corrected")
     parser.add_argument("--brush-only", action="store_true", help="no split, merge or delete: brush and eraser")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=TrainSettings().steps)
+    parser.add_argument("--review", action="store_true", help="learn nothing: only review what the model proposes")
     chosen = parser.parse_args()
+    if chosen.review:
+        report(review_sets(base(chosen.model, chosen.domain), chosen.care), chosen.json)
+        return
+    if chosen.goal is None:
+        parser.error("the annotator needs a --goal to reach, or --review")
     learned, test = (read(part[name]) for part, name in zip((LEARNED, TESTS), DOMAINS[chosen.domain], strict=True))
     rows: list[dict[str, Any]] = []
     for seed in range(chosen.seeds):
         start = model = base(chosen.model, chosen.domain)
-        work, given, seconds = Work(), [], 0.0
+        work, given, reviews, seconds = Work(), [], [], 0.0
+        enough = there = False
         for number, (each, window) in enumerate(tiles(learned, chosen.rounds, seed), start=1):
-            given.append(correct(model, each, window, work, care=chosen.care, brush_only=chosen.brush_only))
+            corrections, seen = correct(model, each, window, work, care=chosen.care, brush_only=chosen.brush_only)
+            given.append(corrections)
+            reviews.append(seen)
+            advised = advice(reviews)
             began = time.process_time()
-            model = run(fine_tune(start, given, replace(TrainSettings(), seed=seed))).model
+            model = run(fine_tune(start, given, replace(TrainSettings(), seed=seed, steps=chosen.steps))).model
             seconds += time.process_time() - began
             reached = headline(score(model, test))
             rows.append({"seed": seed, "tiles": number, "objects": sum(work.actions.values())} | work.actions)
             rows[-1] |= {"minutes": work.seconds / 60, "CPU seconds": seconds, "AP.50": reached}
+            rows[-1] |= {"looked at": sum(each.objects for each in reviews), "changed": advised.share}
+            rows[-1] |= {"enough": advised.enough, "goal": reached >= ENOUGH * chosen.goal}
             print(rows[-1], flush=True)
-            if reached >= ENOUGH * chosen.goal:
+            enough, there = enough or advised.enough, there or rows[-1]["goal"]
+            if enough and there:
                 break
     report(rows, chosen.json)
+    for seed in range(chosen.seeds):
+        mine = [row for row in rows if row["seed"] == seed]
+        print(f"seed {seed}: {first(mine, 'enough', 'advice to stop')}; {first(mine, 'goal', '95 % of the goal')}")
+
+
+def first(rows: list[dict[str, Any]], column: str, what: str) -> str:
+    """Say in which round something was first so, and what it had taken until then."""
+    row = next((row for row in rows if row[column]), None)
+    if row is None:
+        return f"{what}: not in {len(rows)} rounds"
+    return f"{what}: round {row['tiles']}, {row['looked at']} objects looked at, AP.50 {row['AP.50']:.3f}"
+
+
+def review_sets(model: Model, care: float) -> list[dict[str, Any]]:
+    """Return for each test set of objects what is changed in its tiles, and how often draws of them mean stop."""
+    random, rows = np.random.default_rng(0), []
+    for name in (name for name in TESTS if name not in ("nuclei", *CLASSES)):
+        images = read(TESTS[name])
+        given = [correct(model, *tile, Work(), care=care, brush_only=False) for tile in tiles(images, len(images), 0)]
+        seen = [each for _, each in given]
+        stops = 0
+        for _ in range(DRAWS):
+            drawn: list[Review] = []
+            while sum(each.objects for each in drawn) < OBJECTS:
+                drawn.append(seen[random.integers(len(seen))])
+            stops += advice(drawn).enough
+        objects, pixels = sum(each.objects for each in seen), sum(each.pixels for each in seen)
+        rows.append({"set": name, "tiles": len(seen), "objects": objects})
+        rows[-1] |= {"objects changed": sum(each.changed for each in seen) / objects}
+        rows[-1] |= {"pixels changed": sum(each.pixels_changed for each in seen) / pixels, "stops": stops / DRAWS}
+        print(rows[-1], flush=True)
+    return rows
 
 
 def correct(
     model: Model, each: Labelled, window: tuple[slice, ...], work: Work, *, care: float, brush_only: bool
-) -> Corrections:
-    """Segment an image, correct a window of it until every object is right, and call the window right."""
+) -> tuple[Corrections, Review]:
+    """Segment an image, correct a window of it until every object is right, call the window right and review it."""
     labels = run(segment_job(model, each.image, each.axes, SegmentSettings())).labels.astype(np.int64)
     state = np.zeros(labels.shape, np.uint8)
     state[window] = State.CONFIRMED
-    part, truth = labels[window], each.mask[window].astype(np.int64)
+    part, truth = labels[window].copy(), each.mask[window].astype(np.int64)
     if not brush_only:
         part = tidied(part, truth, work, care)
     fresh = int(labels.max()) + int(part.max()) + 1
@@ -112,9 +165,10 @@ def correct(
     for number in np.unique(part[(part > 0) & (right == 0)]):  # what is left of it lies where no object is
         if (right[part == number] > 0).mean() <= SAME:
             work.does("delete", drawing(part == number) if brush_only else M + P + K)
+    seen = review(labels[window], right, state[window] > State.UNKNOWN)
     labels[window] = right
     work.seconds += M + P + 2 * B + K  # the next tile, and T
-    return Corrections(each.image, labels, state, axes=each.axes, name=each.name)
+    return Corrections(each.image, labels, state, axes=each.axes, name=each.name), seen
 
 
 def tidied(part: NDArray[Any], truth: NDArray[Any], work: Work, care: float) -> NDArray[Any]:

@@ -211,7 +211,7 @@ class CorrectSection(Step):
         if layer not in self.session.candidates():
             self.show_labels()  # it was listed before it got other data
             return
-        self.session.set_labels(layer)
+        self.session.set_labels(layer, foreign=True)  # or its annotation is there already
         self.session.viewer.layers.selection.active = layer
 
     def start_empty(self) -> None:

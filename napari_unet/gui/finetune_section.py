@@ -21,6 +21,7 @@ from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.learn.corrections import Corrections
 from napari_unet.learn.settings import TrainSettings
+from napari_unet.learn.stopping import Review, advice
 from napari_unet.model import SUFFIX
 
 if TYPE_CHECKING:
@@ -58,7 +59,13 @@ class FinetuneSection(Step):
         self._pace = Pace()
         self._parent = ""  # name of the model that learns, or has learned
         self._theme: Theme | None = None
+        self._reviews: list[Review] = []  # of tiles that were learned from since
         self.curve: Curve | None = None
+        self.worth = label("", "quiet")
+        self.worth.setToolTip(
+            "Counted in all tiles that you called right, before the model learns from them: how much of their objects\n"
+            "you changed. It tells how good the model is on what it has not seen, and so whether to go on."
+        )
         self.start = button(
             "Fine-tune",
             "The model learns in the background from all that you painted or confirmed, in all images.\n"
@@ -103,6 +110,7 @@ class FinetuneSection(Step):
         inside.setContentsMargins(0, 0, 0, 0)
         inside.addWidget(self.settings.native)
         inside.addWidget(self.save)
+        self.column.addWidget(self.worth)
         self.column.addWidget(self.start)
         self.column.addWidget(self.running)
         self.column.addWidget(self.note)
@@ -136,6 +144,7 @@ class FinetuneSection(Step):
         self.keep.setEnabled(not session.busy)
         self.again.setVisible(session.learned and not session.busy and result is None)
         self.save.setEnabled(session.model is not None and not session.busy)
+        self._show_worth()
         if running and session.paused:
             say(self.note, "Paused.")
         elif not running and result is None and not session.learned and self.curve is None:
@@ -143,6 +152,15 @@ class FinetuneSection(Step):
                 self.note,
                 "" if ready else "Correct something first: strokes and confirmed tiles are what it learns from.",
             )
+
+    def _show_worth(self) -> None:
+        """Say whether more corrections will change much; the reviews are counted when a tile is called right."""
+        entry = self.session.model
+        if entry is not None and entry.model is not None and entry.model.task != "instances":
+            say(self.worth, "")  # classes have no objects to count
+            return
+        new = [review for _, annotation in self.session.annotated() for review in annotation.reviews()]
+        say(self.worth, advice([*self._reviews, *new]).message)
 
     def _on_progress(self, progress: Progress) -> None:
         if self.session.busy != "learn":
@@ -192,6 +210,7 @@ class FinetuneSection(Step):
         with session.told():
             settings = TrainSettings(**self.settings.values())
             corrections = self._corrections()
+            self._reviews += [each for _, annotation in session.annotated() for each in annotation.take_reviews()]
             self._stop = stop = Event()
             self._stepped, self._pace, corrected = False, Pace(), session.corrected
             self._parent = entry.name if entry.name != models.UNTRAINED else "own"

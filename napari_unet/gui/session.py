@@ -200,13 +200,13 @@ class Session:
         labels = self.labels
         return self._annotations.get(id(labels)) if labels is not None else None
 
-    def set_labels(self, labels: Labels) -> None:
-        """Correct this layer of labels for the present image."""
+    def set_labels(self, labels: Labels, *, foreign: bool = False) -> None:
+        """Correct this layer of labels for the present image; they may come from elsewhere than a model."""
         if self.source is None or labels is self.labels:
             return
         self._pairs[id(self.source.layer)] = labels
         if id(labels) not in self._annotations:
-            self._adopt(Annotation(labels))
+            self._adopt(Annotation(labels, foreign=foreign))
         self.labels_changed.emit()
         self.corrections_changed.emit()
 

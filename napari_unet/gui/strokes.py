@@ -1,5 +1,7 @@
 """Which pixels of a labels layer a user vouches for: strokes of the brush, confirmed tiles, accepted objects.
 
+The strokes also tell what the labels were before them: what the model proposed, which no copy is kept of.
+
 napari tells of a stroke, a fill or a polygon in one `paint` event; undo and redo are told only as `set_data`. So each
 stroke is remembered with the edits that napari keeps in its history: a stroke counts as long as its edits lie on the
 undo side, or have left the history at its far end.
@@ -15,8 +17,9 @@ import numpy as np
 from psygnal import Signal
 from scipy import ndimage as ndi
 
-from napari_unet.gui.layers import Region, shape_of_region
+from napari_unet.gui.layers import LONGEST, Region, shape_of_region
 from napari_unet.learn.corrections import State
+from napari_unet.learn.stopping import review
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,14 +27,22 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
+    from napari_unet.learn.stopping import Review
+
 
 @dataclass(eq=False)
 class Stroke:
-    """One edit by hand: napari's atoms, and whether their pixels were painted before, in the same order."""
+    """One edit by hand: napari's atoms, and whether their pixels were painted before, in the same order.
+
+    `where` are the pixels that it was the first to paint, ``int32 (axis, pixel)``; `was` is what they were before. An
+    edit of more pixels than a tile has corrects no object: of it they are not kept.
+    """
 
     atoms: list[Any]
     before: list[NDArray[np.bool_]] = field(default_factory=list)
     applied: bool = True
+    where: NDArray[np.int32] = field(default_factory=lambda: np.empty((0, 0), np.int32))
+    was: NDArray[Any] = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +54,7 @@ class Mark:
     mask: NDArray[np.bool_] | None = None
     outlines: tuple[NDArray[np.float64], ...] = ()  # corners, in pixels; one outline for each slice
     values: NDArray[Any] | None = None  # the labels that were called right
+    review: Review | None = None  # of a tile: what had been changed in it then
 
 
 class Annotation:
@@ -52,13 +64,16 @@ class Annotation:
     ----------
     layer : Labels layer
         It is watched until `close`.
+    foreign : bool
+        Its labels came from elsewhere, so that what is changed in them says nothing about a model.
     """
 
     changed = Signal()
     replaced = Signal()  # the layer got other data: what no longer agrees with them was let go
 
-    def __init__(self, layer: Labels) -> None:
+    def __init__(self, layer: Labels, *, foreign: bool = False) -> None:
         self.layer = layer
+        self.foreign = foreign
         self.marks: list[Mark] = []
         self.strokes = 0
         self.lost = 0  # marks that the last undo or redo took with it
@@ -66,6 +81,8 @@ class Annotation:
         self._painted = np.zeros(layer.data.shape, bool)
         self._data = layer.data
         self._log: list[Stroke] = []
+        self._new: list[Stroke] = []  # since the last `take_reviews`
+        self._taken: list[Mark] = []  # that were there then
         self._writing = False
         self.watch()
 
@@ -120,7 +137,10 @@ class Annotation:
 
     def mark(self, mark: Mark) -> None:
         """Remember a tile or an object as right."""
-        self.marks.append(replace(mark, values=np.array(self.layer.data[mark.region])))
+        mark = replace(mark, values=np.array(self.layer.data[mark.region]))
+        if mark.state == State.CONFIRMED:
+            mark = replace(mark, review=self._review(mark, self._untaken()))
+        self.marks.append(mark)
         self._tell()
 
     def take_back(self) -> None:
@@ -128,6 +148,42 @@ class Annotation:
         if self.marks:
             self.marks.pop()
             self._tell()
+
+    def reviews(self) -> list[Review]:
+        """Return what was changed in each tile that was called right since `take_reviews`, as it was then."""
+        return [] if self.foreign else [mark.review for mark in self._untaken() if mark.review is not None]
+
+    def take_reviews(self) -> list[Review]:
+        """Return the reviews of the labels as they are now; what they are of will not be counted again.
+
+        To be called when a model begins to learn from all that is known by hand.
+        """
+        tiles = self._untaken()
+        taken = [] if self.foreign else [self._review(tile, tiles[:i]) for i, tile in enumerate(tiles)]
+        self._new = []
+        self._taken += [mark for mark in self.marks if mark not in self._taken]
+        return taken
+
+    def _untaken(self) -> list[Mark]:
+        """Return the tiles that were called right since `take_reviews`."""
+        taken = {id(mark) for mark in self._taken}
+        return [mark for mark in self.marks if mark.state == State.CONFIRMED and id(mark) not in taken]
+
+    def _review(self, tile: Mark, others: list[Mark]) -> Review:
+        """Compare a tile with what it was before the new strokes, but for what lies in others or was learned from."""
+        region, labels = tile.region, np.array(self.layer.data[tile.region])
+        proposed, looked_at = labels.copy(), ~self._painted[region]
+        for stroke in self._new:
+            if stroke.applied:
+                ends = zip(stroke.where, region, strict=True)
+                inside = np.logical_and.reduce([(i >= r.start) & (i < r.stop) for i, r in ends])
+                at = tuple(i[inside] - r.start for i, r in zip(stroke.where, region, strict=True))
+                proposed[at], looked_at[at] = stroke.was[inside], True
+        for mark in (*self._taken, *others):
+            here, there = _overlap(region, mark.region)
+            if here is not None:
+                looked_at[here] &= False if mark.mask is None else ~mark.mask[there]
+        return review(proposed, labels, looked_at)
 
     @contextmanager
     def not_by_hand(self) -> Iterator[None]:
@@ -151,11 +207,18 @@ class Annotation:
         self._changes += 1
         if self._writing:
             return
-        stroke = Stroke(list(event.value))
+        stroke, first = Stroke(list(event.value)), []
         for atom in stroke.atoms:
             part, which = self._pixels(atom)
-            stroke.before.append(np.array(part[which]))
+            before = np.array(part[which])
+            stroke.before.append(before)
+            if before.size <= LONGEST**2 and not before.all():
+                first.append(_first(atom, ~before))
             part[which] = True
+        if first:
+            stroke.where = np.concatenate([where for where, _ in first], axis=1, dtype=np.int32)
+            stroke.was = np.concatenate([was for _, was in first])
+            self._new.append(stroke)
         self._log.append(stroke)
         self.strokes += 1
         self._forget_what_cannot_return()
@@ -215,14 +278,19 @@ class Annotation:
     def _forget_what_cannot_return(self) -> None:
         """Let go of strokes that napari can neither undo nor do again."""
         within = _ends(self.layer._undo_history) | _ends(self.layer._redo_history)
-        self._log = [stroke for stroke in self._log if id(stroke.atoms[0]) in within]
+        for stroke in self._log:
+            if id(stroke.atoms[0]) not in within:
+                stroke.atoms, stroke.before = [], []
+        self._log = [stroke for stroke in self._log if stroke.atoms]
+        self._new = [stroke for stroke in self._new if stroke.atoms or stroke.applied]
 
     def _on_other_data(self) -> None:
         """Keep what agrees with the new data; napari's history does not, and would write into them."""
         old, new = self._data, self.layer.data
         self._data = new
         self.layer._reset_history()
-        self._log, self._seen = [], self._lengths()
+        self._log, self._new, self._taken, self._seen = [], [], [], self._lengths()
+        self.foreign = True
         if new.shape != old.shape:
             self._painted = np.zeros(new.shape, bool)
             self.marks, self.strokes = [], 0
@@ -242,6 +310,18 @@ class Annotation:
 
     def _lengths(self) -> tuple[int, int]:
         return len(self.layer._undo_history), len(self.layer._redo_history)
+
+
+def _first(atom: Any, fresh: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[Any]]:
+    """Return where those pixels of an atom of napari's history lie that are fresh, and what they were before it."""
+    if not hasattr(atom, "slice_key"):  # of `data_setitem`: indices, old values, new values
+        return np.stack([i[fresh] for i in atom[0]]), atom[1][fresh]
+    inside = fresh
+    if atom.mask is not None:
+        inside = np.zeros(atom.mask.shape, bool)
+        inside[atom.mask] = fresh
+    corner = np.array([s.start for s in atom.slice_key])
+    return np.stack(np.nonzero(inside)) + corner[:, None], atom.old_values[fresh]
 
 
 def _ends(history: Any) -> set[int]:

@@ -326,6 +326,74 @@ def test_the_viewer_is_closed_while_it_learns(corrected, staged, qtbot, paused: 
     assert not [t for t in threading.enumerate() if t.name.startswith("napari-unet")]
 
 
+@pytest.fixture
+def proposed(desk, monkeypatch: pytest.MonkeyPatch):
+    """A dock with all of an image in view, in which a run has found 64 objects of the same size."""
+    from napari_unet.infer import segment
+
+    image, labels = scene()
+
+    def job(*_: object, **__: object):
+        yield Progress(1, 1, "tiles")
+        return segment.Segmentation(labels, (), 0.0)
+
+    monkeypatch.setattr(segment, "segment_job", job)
+    at = desk(image)
+    at.segment()
+    at.viewer.reset_view()
+    at.wait(lambda: at.session.labels.corner_pixels.tolist() == [[0, 0], [255, 255]])
+    return at
+
+
+def delete(at, *objects: tuple[int, int]) -> None:
+    """Click objects, told by their row and column, with the bucket and number 0."""
+    at.session.labels.selected_label = 0
+    if str(at.session.labels.mode) != "fill":
+        at.click(at.dock.correct.tools["fill"])
+    for y, x in objects:
+        at.paint((16 + 32 * y, 16 + 32 * x))
+
+
+def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, staged) -> None:
+    at, line = proposed, proposed.dock.finetune.worth
+    delete(at, (0, 0), (3, 4))
+    assert len(np.unique(at.session.labels.data)) == 63
+    assert not line.isVisibleTo(at.dock), "a stroke alone tells nothing"
+    at.press(Qt.Key.Key_T)
+    assert line.isVisibleTo(at.dock)
+    assert line.text() == "In the last 64 objects you changed 3 % of the pixels: more corrections will change little."
+    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    assert not line.isVisibleTo(at.dock), "the mark was taken back"
+    delete(at, (5, 5), (7, 7))
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    delete(at, (6, 6))
+    at.press(Qt.Key.Key_T)
+    delete(at, (1, 1), (1, 2))
+    assert line.text() == "In the last 64 objects you changed 6 % of the pixels: go on correcting."
+    begin(at)
+    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: go on correcting.", "as it is learned"
+    at.click(at.dock.finetune.stop)
+    at.wait()
+    at.click(at.dock.finetune.keep)
+    at.wait()
+    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    delete(at, (2, 2))
+    at.press(Qt.Key.Key_T)
+    assert "64 objects you changed 9 %" in line.text(), "what was learned from is not counted again"
+
+
+def test_labels_from_elsewhere_say_nothing_about_the_model(desk) -> None:
+    image, labels = scene()
+    at = desk(image)
+    at.viewer.add_labels(labels, name="yesterday")
+    at.dock.correct.which.setCurrentIndex(0)
+    at.dock.correct.which.activated.emit(0)
+    assert at.session.labels.name == "yesterday"
+    at.press(Qt.Key.Key_T)
+    assert at.session.annotation.tiles == 1
+    assert not at.dock.finetune.worth.isVisibleTo(at.dock)
+
+
 def test_the_loop_stays_free_while_it_learns(corrected, monkeypatch: pytest.MonkeyPatch) -> None:
     """The main loop turns between the steps, at the priority that a worker really has."""
     from qtpy.QtCore import QTimer

@@ -10,6 +10,7 @@ from napari.layers import Labels
 from napari_unet.gui.strokes import Annotation, Mark
 from napari_unet.gui.writing import TileWriter, is_large, write_region
 from napari_unet.learn.corrections import State
+from napari_unet.learn.stopping import review
 
 ALL = (slice(0, 64), slice(0, 64))
 ALL_OF_300 = (slice(0, 300), slice(0, 300))
@@ -327,6 +328,76 @@ def test_marks_are_let_go_when_the_history_is_full(layer: Labels) -> None:
     annotation.mark(Mark(State.CONFIRMED, ALL))
     layer.redo()
     assert annotation.tiles == 0
+
+
+def test_a_tile_is_compared_with_what_it_was_before_the_strokes(layer: Labels) -> None:
+    annotation, tile = Annotation(layer), Mark(State.CONFIRMED, (slice(0, 32), slice(0, 32)))
+    before = layer.data.copy()
+    stroke(layer, 5, (5, 5), (5, 8))
+    stroke(layer, 6, (5, 6), (31, 31))  # over the last one, and beyond the tile
+    layer.data_setitem((np.array([25, 25, 50]), np.array([3, 4, 50])), [7, 8, 9])
+    layer.fill((15, 15), 0)
+    stroke(layer, 4, (15, 15))
+    stroke(layer, 3, (15, 25))
+    layer.undo()
+    annotation.mark(tile)
+    assert annotation.reviews() == [review(before[:32, :32], layer.data[:32, :32])]
+    annotation.take_back()
+    assert annotation.reviews() == []
+
+
+def test_strokes_that_left_the_history_are_still_compared(layer: Labels) -> None:
+    annotation, before = Annotation(layer), layer.data.copy()
+    for i in range(layer._history_limit + 5):
+        layer.paint((i % 60, i % 50), i + 2)
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    assert annotation.reviews() == [review(before, layer.data)]
+
+
+def test_a_run_changes_what_is_proposed(layer: Labels) -> None:
+    annotation, found = Annotation(layer), np.full((64, 64), 3, np.uint32)
+    stroke(layer, 5, (40, 40))
+    mine = layer.data == 5
+    write_region(annotation, ALL, found)
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    (seen,) = annotation.reviews()
+    assert (seen.pixels, seen.pixels_changed) == (64 * 64, mine.sum()), "the stroke was on background"
+
+
+def test_nothing_is_reviewed_twice(layer: Labels) -> None:
+    annotation, left, right = Annotation(layer), (slice(0, 64), slice(0, 20)), (slice(0, 64), slice(20, 64))
+    layer.data[:] = 1  # as a run that found one object; that it was no stroke is what counts
+    stroke(layer, 5, (10, 18), (10, 22))
+    annotation.mark(Mark(State.CONFIRMED, left))
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    assert sum(each.pixels for each in annotation.reviews()) == 64 * 64, "what both take in counts once"
+    assert annotation.take_reviews() == [
+        review(np.ones((64, 20), int), layer.data[left]),
+        review(np.ones((64, 44), int), layer.data[right]),
+    ]
+    assert annotation.reviews() == annotation.take_reviews() == []
+    stroke(layer, 6, (50, 50))
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    assert annotation.reviews()[0].objects == 0, "all of it was learned from"
+
+
+def test_strokes_that_were_learned_from_are_no_proposal(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    old = painted(annotation)
+    annotation.take_reviews()
+    stroke(layer, 6, (30, 30))
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    before = np.where(layer.data == 6, 0, layer.data)
+    assert annotation.reviews() == [review(before, layer.data, ~old)]
+
+
+def test_other_data_are_nobodys_proposal(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    layer.data = layer.data.copy()
+    assert annotation.tiles == 1
+    assert annotation.reviews() == annotation.take_reviews() == []
 
 
 def test_closed_and_watched_again(layer: Labels) -> None:
