@@ -30,10 +30,11 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["nuclei"], help="shipped names or files")
     parser.add_argument("--tests", nargs="+", choices=TESTS, default=[t for t in TESTS if t.startswith("nuclei")])
     parser.add_argument("--diameter", type=float, help="of the objects in pixels, as a user would give it")
+    parser.add_argument("--flips", action="store_true", help="look at each image mirrored too and take the mean")
     parser.add_argument("--all", action="store_true", help="in the JSON, each image too")
     chosen = parser.parse_args()
     models = [Model.load(name) for name in chosen.models]
-    settings = SegmentSettings(diameter=chosen.diameter)
+    settings = SegmentSettings(diameter=chosen.diameter, flips=chosen.flips)
     rows: list[dict[str, Any]] = []
     for test in chosen.tests:
         images = read(TESTS[test])

@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from napari_unet.jobs import Progress
     from napari_unet.learn.metrics import Scores
 
+FlipsOption = Annotated[
+    bool,
+    typer.Option("--flips", help="Look mirrored too and take the mean: slightly better outlines, in 4 times the time."),
+]
+
 app = typer.Typer(
     cls=Commands,
     no_args_is_help=True,
@@ -114,6 +119,7 @@ def segment(
     channel: ChannelOption = None,
     diameter: DiameterOption = None,
     device: DeviceOption = "auto",
+    flips: FlipsOption = False,
     axes: Annotated[
         str | None, typer.Option(help="Such as CYX, ZYX, TYX, YXS. Default: as the file says, or a guess.")
     ] = None,
@@ -134,6 +140,7 @@ def segment(
     from napari_unet.exchange.files import found, plan, segment_file
 
     settings = segment_settings(channel, diameter, device, set_)
+    settings = replace(settings, flips=flips or settings.flips)
     check_json(json_)
     loaded = Model.load(model)
     output = output.expanduser()
@@ -180,6 +187,7 @@ def evaluate(
     channel: ChannelOption = None,
     diameter: DiameterOption = None,
     device: DeviceOption = "auto",
+    flips: FlipsOption = False,
     set_: SetOption = None,
     per_image: Annotated[bool, typer.Option("--per-image", help="A line for each image too.")] = False,
     json_: JsonOption = None,
@@ -195,6 +203,7 @@ def evaluate(
     from napari_unet.learn.metrics import summarise
 
     settings = segment_settings(channel, diameter, device, set_)
+    settings = replace(settings, flips=flips or settings.flips)
     check_json(json_)
     pairs = read_pairs(folder)
     loaded = Model.load(model)

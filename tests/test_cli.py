@@ -24,6 +24,7 @@ from napari_unet.model import Model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    import torch
     from click.testing import Result
 
 ROOT = Path(__file__).parents[1]
@@ -54,6 +55,22 @@ def squares(*shape: int) -> np.ndarray:
 def model(tmp_path: Path, thresholding: Callable[..., Model]) -> Path:
     """A model that takes what is bright for an object."""
     return thresholding(name="bright").save(tmp_path / "bright.unet")
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shape of each array that a network was given."""
+    from napari_unet.nets.unet import UNet
+
+    seen: list[tuple[int, ...]] = []
+    original = UNet.forward
+
+    def forward(self: UNet, x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape))
+        return original(self, x)
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    return seen
 
 
 @pytest.fixture
@@ -165,6 +182,19 @@ def test_segment_a_channel_in_which_nothing_can_be_seen(tmp_path: Path, model: P
 def test_segment_settings(tmp_path: Path, model: Path, image: Path) -> None:
     result = run("segment", image, "--model", model, "--output", tmp_path, "--set", "min_size=1000")
     assert "0 objects" in result.stdout
+
+
+@pytest.mark.parametrize(("words", "times"), [([], 1), (["--flips"], 4), (["--set", "flips=true"], 4)])
+def test_flips(
+    tmp_path: Path, model: Path, image: Path, pairs: Path, looks: list[tuple[int, ...]], words: list[str], times: int
+) -> None:
+    result = run("segment", image, "--model", model, "--output", tmp_path / "out", *words)
+    assert result.stdout.startswith("squares.tif  4 objects")
+    assert looks == [(1, 1, 48, 52)] * times
+    looks.clear()
+    result = run("evaluate", pairs, "--model", model, *words)
+    assert "AP.50 1.000 pooled" in result.stdout
+    assert looks == [(1, 1, 48, 52)] * 4 * times  # images
 
 
 def test_one_bad_image_does_not_stop_the_others(tmp_path: Path, model: Path, image: Path) -> None:

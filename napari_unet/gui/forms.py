@@ -6,9 +6,9 @@ import types
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
-from magicgui.widgets import ComboBox, create_widget
+from magicgui.widgets import CheckBox, ComboBox, create_widget
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QSizePolicy, QWidget
 
 from napari_unet.infer.device import DEVICES
 
@@ -49,7 +49,7 @@ class Form:
         rows.setContentsMargins(0, 0, 0, 0)
         rows.setSpacing(4)
         for widget in self._widgets.values():
-            title = QLabel(widget.label)
+            title = QLabel("" if isinstance(widget, CheckBox) else widget.label)  # a box has its name beside it
             title.setToolTip(widget.tooltip)
             rows.addRow(title, widget.native)
 
@@ -77,7 +77,10 @@ class Form:
         optional = get_origin(hint) in (types.UnionType, Union)
         kind = next(each for each in get_args(hint) if each is not type(None)) if optional else hint
         if kind is bool:
-            return create_widget(default, name=name, label=text, annotation=bool, options={"tooltip": tip})  # type: ignore[return-value]
+            flag: Any = create_widget(default, name=name, label=text, annotation=bool, options={"tooltip": tip})
+            flag.native.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # keys go on to the image
+            flag.native.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+            return flag
         self._kinds[name] = kind
         low, high = said["min"], said["max"]
         step = 1 if kind is int or high > 1 else STEP if optional else default / 5

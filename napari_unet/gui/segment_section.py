@@ -31,7 +31,7 @@ OUTLINE = 2  # pixels: the image stays to be seen under the objects
 OUTLINED = (
     2304**2
 )  # pixels of the largest plane with outlines: drawing it anew takes four times as long (bench/redraw.py)
-THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "device")
+THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
 class SegmentSection(Step):

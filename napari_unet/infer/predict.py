@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,7 @@ def predict_tiles(
     *,
     tile: int | None = None,
     precise: bool = False,
+    flips: bool = False,
 ) -> Job[NDArray[np.float32]]:
     """Run the network over an image.
 
@@ -51,11 +53,13 @@ def predict_tiles(
         Longest side of a tile in pixels; the default fits into about 1 GB. It is halved when memory runs out.
     precise : bool
         Compute in float32 even where a 16-bit type is faster.
+    flips : bool
+        Give the mean over all ways to mirror the image along its spatial axes: 2, 4 or 8 in 1, 2 or 3 dimensions.
 
     Yields
     ------
     Progress
-        Tiles done of all tiles.
+        Tiles done of all tiles, each counted as often as the network looks at it.
 
     Returns
     -------
@@ -75,7 +79,7 @@ def predict_tiles(
     side = tile or longest_side(image.shape[1:], PIXELS[model.ndim])
     while True:
         try:
-            return (yield from _run(network, image, side, place, dtype))
+            return (yield from _run(network, image, side, place, dtype, flips))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -99,22 +103,38 @@ def longest_side(shape: Sequence[int], pixels: int) -> int:
 
 
 def _run(
-    network: UNet, image: NDArray[np.float32], side: int, place: torch.device, dtype: torch.dtype
+    network: UNet, image: NDArray[np.float32], side: int, place: torch.device, dtype: torch.dtype, flips: bool
 ) -> Job[NDArray[np.float32]]:
     import torch
 
     from napari_unet.nets.unet import activate
 
     plan = plan_tiles(image.shape[1:], side, network.halo, network.stride)
-    maps = np.empty((network.config.out_channels, *image.shape[1:]), np.float32)
-    for done, part in enumerate(plan):
-        yield Progress(done, len(plan), "tiles")
+    looks = _mirrorings(image.ndim - 1) if flips else [()]
+    steps = list(product(plan, looks))
+    maps = np.zeros((network.config.out_channels, *image.shape[1:]), np.float32)
+    for done, (part, axes) in enumerate(steps):
+        yield Progress(done, len(steps), "tiles")
         with torch.inference_mode():
-            x = torch.from_numpy(np.array(image[(slice(None), *part.read)], order="C")).to(place, dtype)
-            logits = network(_channels_last(x[None]))[(..., *part.crop)]
-            maps[(slice(None), *part.write)] = activate(logits, network.config.classes)[0].cpu().numpy()
-    yield Progress(len(plan), len(plan), "tiles")
+            # whole cells of the pooling grid before they are mirrored: so the grid lies on the same pixels after it
+            tile = np.flip(_whole_cells(image[(slice(None), *part.read)], network.stride), axes)
+            x = torch.from_numpy(np.array(tile, order="C")).to(place, dtype)
+            logits = network(_channels_last(x[None])).flip(axes)[(..., *part.crop)]
+            seen = activate(logits, network.config.classes)[0] / len(looks)
+            maps[(slice(None), *part.write)] += seen.cpu().numpy()
+    yield Progress(len(steps), len(steps), "tiles")
     return maps
+
+
+def _mirrorings(ndim: int) -> list[tuple[int, ...]]:
+    """Return the axes, counted from the last, to mirror along in each look; the first look is at the image as it is."""
+    axes = range(-ndim, 0)
+    return [chosen for count in range(ndim + 1) for chosen in combinations(axes, count)]
+
+
+def _whole_cells(tile: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Repeat the last pixel of each spatial axis up to a multiple of the stride, as the network would."""
+    return np.pad(tile, [(0, 0), *((0, -n % stride) for n in tile.shape[1:])], mode="edge")
 
 
 def _ready(network: UNet, place: torch.device, dtype: torch.dtype) -> UNet:

@@ -41,6 +41,13 @@ class SegmentSettings:
         0, 1, "", "How much the outlines that the model sees count in cutting objects apart."
     )
     min_size: int | None = _setting(0, 1_000_000, "px", "Smaller objects are dropped.")
+    flips: bool = field(
+        default=False,
+        metadata={
+            "help": "Look at the image mirrored too and take the mean: slightly better outlines, in 4 times the time "
+            "(3-D model: 8)."
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def segment(
     axes : str, optional
         Such as ``"YX"``, ``"CYX"``, ``"YXS"``, ``"ZYX"``, ``"TYX"``; guessed from the shape if not given.
     **settings
-        The fields of :class:`SegmentSettings`: ``channel``, ``diameter``, ``device``, thresholds.
+        The fields of :class:`SegmentSettings`: ``channel``, ``diameter``, ``device``, ``flips``, thresholds.
 
     Returns
     -------
@@ -184,7 +191,7 @@ def segment_job(
     for done, index in enumerate(np.ndindex(*leading)):
         part, bad = seen.read([*(span[i] for span, i in zip(spans, index, strict=False)), *plane])
         broken += bad
-        job = predict_tiles(model, rescale(part, factor), settings.device)
+        job = predict_tiles(model, rescale(part, factor), settings.device, flips=settings.flips)
         maps = yield from _counted(job, done, int(np.prod(leading)))
         found = decode(model, resize(maps, part.shape[1:]))
         if model.task == "instances":

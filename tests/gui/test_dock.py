@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton
+from qtpy.QtWidgets import QAbstractButton, QCheckBox
 
 from napari_unet.gui import models, runs
 from napari_unet.gui.dock import UNetDock
@@ -128,6 +128,36 @@ def test_a_second_run_keeps_what_was_corrected_and_can_be_undone(desk) -> None:
     labels.undo()
     np.testing.assert_array_equal(labels.data, kept)
     assert at.session.annotation.strokes == 1
+
+
+def test_flips_are_a_box_under_more(desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet.nets.unet import UNet
+
+    looks: list[tuple[int, ...]] = []
+    real = UNet.forward
+
+    def forward(network: UNet, x):
+        looks.append(tuple(x.shape))
+        return real(network, x)
+
+    monkeypatch.setattr(UNet, "forward", forward)
+    at = desk(blobs())
+    section = at.dock.segment
+    at.segment()
+    assert len(looks) == 1
+    at.click(section.fold.toggle)
+    (box,) = (each for each in section.fold.findChildren(QCheckBox) if each.isVisibleTo(at.dock))
+    assert "mirrored" in box.toolTip()
+    at.click(box)
+    assert box.isChecked()
+    told: list[tuple[int, int]] = []
+    at.session.progressed.connect(lambda progress: told.append((progress.done, progress.total)))
+    at.segment()
+    assert looks[1:] == looks[:1] * 4
+    assert {total for _, total in told} <= {1, 4}
+    at.click(box)
+    at.segment()
+    assert len(looks) == 6
 
 
 @pytest.fixture

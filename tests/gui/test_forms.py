@@ -21,10 +21,17 @@ def test_an_untouched_form_gives_the_defaults(qtbot, record: type, names: tuple[
 def test_what_is_set_comes_out(qtbot) -> None:
     form = Form(SegmentSettings, THRESHOLDS)
     qtbot.addWidget(form.native)
-    for name, value in {"foreground": 0.35, "seed": 0.0, "min_size": 40, "device": "cpu"}.items():
+    for name, value in {"foreground": 0.35, "seed": 0.0, "min_size": 40, "flips": True, "device": "cpu"}.items():
         form.set(name, value)
     values = form.values()
-    assert values == {"foreground": pytest.approx(0.35), "seed": 0.0, "boundary": None, "min_size": 40, "device": "cpu"}
+    assert values == {
+        "foreground": pytest.approx(0.35),
+        "seed": 0.0,
+        "boundary": None,
+        "min_size": 40,
+        "flips": True,
+        "device": "cpu",
+    }
     assert isinstance(values["min_size"], int)
     form.reset()
     assert form.values()["foreground"] is None

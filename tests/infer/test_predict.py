@@ -54,6 +54,55 @@ def test_tiles_give_the_maps_of_the_whole(ndim: int, depth: int) -> None:
     assert [step.done for step in steps] == list(range(steps[-1].total + 1))
 
 
+@pytest.mark.parametrize(("ndim", "depth", "looks"), [(1, 2, 2), (2, 0, 4), (2, 2, 4), (3, 1, 8)])
+def test_tiles_give_the_maps_of_the_whole_with_flips_too(ndim: int, depth: int, looks: int) -> None:
+    model, image = lived(ndim, depth), picture(ndim)
+    steps: list[Progress] = []
+    whole = run(predict_tiles(model, image, "cpu", tile=10_000, precise=True, flips=True), steps.append)
+    assert [(step.done, step.total) for step in steps] == [(done, looks) for done in range(looks + 1)]
+    assert np.abs(whole - run(predict_tiles(model, image, "cpu", precise=True))).max() > 0.01, "it would prove nothing"
+    tiled = run(predict_tiles(model, image, "cpu", tile=TILES[ndim], precise=True, flips=True))
+    assert np.abs(tiled - whole).max() < 1e-5
+    assert tiled.min() >= 0
+    np.testing.assert_allclose(tiled[:2].sum(axis=0), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [10_000, 45])
+def test_with_flips_the_maps_of_a_mirrored_image_are_the_mirrored_maps(tile: int) -> None:
+    model, image = lived(2, 2), np.random.default_rng(0).random((1, 84, 64), np.float32)  # whole cells of the grid
+
+    def maps(image: np.ndarray, *, flips: bool = True) -> np.ndarray:
+        return run(predict_tiles(model, image, "cpu", tile=tile, precise=True, flips=flips))
+
+    expected = maps(image)
+    for axes in ((1,), (2,), (1, 2)):
+        mirrored = np.flip(image, axes)
+        assert np.abs(np.flip(maps(mirrored), axes) - expected).max() < 1e-5
+        assert np.abs(np.flip(maps(mirrored, flips=False), axes) - maps(image, flips=False)).max() > 0.01
+    looks = [np.flip(maps(np.flip(image, axes), flips=False), axes) for axes in ((), (1,), (2,), (1, 2))]
+    assert np.abs(np.mean(looks, axis=0) - expected).max() < 1e-5, "the mean of what is seen, not of logits"
+
+
+@pytest.mark.parametrize("ndim", [1, 2, 3])
+def test_a_network_that_is_symmetric_sees_the_same_with_flips(ndim: int) -> None:
+    model, image = lived(ndim, 1), picture(ndim)
+    with torch.no_grad():
+        for weight in model.network.parameters():
+            if weight.ndim > 2:
+                for axis in range(2, weight.ndim):
+                    weight.copy_((weight + weight.flip(axis)) / 2)
+    once = run(predict_tiles(model, image, "cpu", precise=True))
+    assert np.ptp(once[0]) > 0.1, "flat maps would prove nothing"
+    assert np.abs(run(predict_tiles(model, image, "cpu", precise=True, flips=True)) - once).max() < 1e-5
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 9), (3, 2)])
+def test_flips_of_an_image_smaller_than_the_grid(shape: tuple[int, int]) -> None:
+    maps = run(predict_tiles(lived(2, 2), np.ones((1, *shape), np.float32), "cpu", precise=True, flips=True))
+    assert maps.shape == (4, *shape)
+    assert np.isfinite(maps).all()
+
+
 @pytest.mark.parametrize(
     ("shape", "pixels", "side"),
     [
@@ -88,14 +137,15 @@ def test_what_is_given_stays_as_it_was() -> None:
     assert all(weight.requires_grad for weight in model.network.parameters())
 
 
-def test_a_job_that_is_closed_can_be_run_again() -> None:
+@pytest.mark.parametrize("flips", [False, True])
+def test_a_job_that_is_closed_can_be_run_again(flips: bool) -> None:
     model, image = lived(2, 1), picture(2)
-    job = predict_tiles(model, image, "cpu", tile=45, precise=True)
+    job = predict_tiles(model, image, "cpu", tile=45, precise=True, flips=flips)
     next(job)
     next(job)
     job.close()
-    again = run(predict_tiles(model, image, "cpu", tile=45, precise=True))
-    assert np.abs(again - run(predict_tiles(model, image, "cpu", precise=True))).max() < 1e-5
+    again = run(predict_tiles(model, image, "cpu", tile=45, precise=True, flips=flips))
+    assert np.abs(again - run(predict_tiles(model, image, "cpu", precise=True, flips=flips))).max() < 1e-5
 
 
 OUT_OF_MEMORY = [

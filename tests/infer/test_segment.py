@@ -196,6 +196,25 @@ def test_thresholds_of_the_user_go_before_those_of_the_model(thresholding: Calla
         model.segment(IMAGE, foreground=2)
 
 
+@pytest.mark.parametrize(("ndim", "looks"), [(1, 2), (2, 4), (3, 8)])
+def test_flips_change_nothing_for_a_model_that_sees_each_pixel_for_itself(
+    ndim: int, looks: int, thresholding: Callable[..., Model]
+) -> None:
+    stack = np.stack([IMAGE, spots((10, 10)), spots((30, 40))])
+    classes = ("background", "dim", "bright")
+    for model in (thresholding(ndim=ndim), thresholding(ndim=ndim, task="classes", classes=classes)):
+        once: list[Progress] = []
+        steps: list[Progress] = []
+        expected = run(segment_job(model, stack, "ZYX"), once.append).labels
+        found = run(segment_job(model, stack, "ZYX", SegmentSettings(flips=True)), steps.append).labels
+        assert (found == expected).all()
+        assert found.any()
+        assert steps[-1].done == steps[-1].total == looks * once[-1].total
+        done = [step.done / step.total for step in steps]
+        assert done == sorted(done)
+    assert (model.segment(stack, axes="ZYX", flips=True) == expected).all()
+
+
 def test_a_device_that_is_not_there_is_told(thresholding: Callable[..., Model]) -> None:
     with pytest.raises(DeviceError, match="no device 'abacus'"):
         thresholding().segment(IMAGE, device="abacus")
