@@ -241,7 +241,8 @@ class Model:
         body = {key: value for key, value in self.network.state_dict().items() if not key.startswith("head.")}
         network.load_state_dict(body, strict=False)
         decode = DecodeSettings(min_size=_MIN_SIZE[self.ndim])
-        return replace(self, network=network, task=task, classes=tuple(classes), decode=decode)
+        origin = replace(self.provenance, recipe={})  # of what it will say it has learned nothing yet
+        return replace(self, network=network, task=task, classes=tuple(classes), decode=decode, provenance=origin)
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
         """Return the maps ``float32 (channel, *spatial)``; see :func:`napari_unet.infer.segment.predict`."""

@@ -38,7 +38,7 @@ class Batches:
     """
 
     def __init__(self, tiles: Sequence[TrainingTile], channels: int, settings: TrainSettings) -> None:
-        self._tiles = tiles
+        self.tiles = list(tiles)
         self._channels = channels
         self._count = settings.batch
         self._random = np.random.default_rng(settings.seed)
@@ -52,13 +52,13 @@ class Batches:
 
     def draw(self) -> tuple[Tensor, Tensor, Tensor]:
         """Return image ``(N, C, *read)``, target ``(N, 3, *read)`` and weight ``(N, 3, *read)``."""
-        picks = self._random.choice(len(self._tiles), self._count, p=self._shares)
+        picks = self._random.choice(len(self.tiles), self._count, p=self._shares)
         crops = [self._crop(i) for i in picks]
         image, target, weight = (torch.from_numpy(np.stack(part)) for part in zip(*crops, strict=True))
         return image, target, weight
 
     def _crop(self, index: int) -> tuple[NDArray[np.float32], ...]:
-        tile = self._tiles[index]
+        tile = self.tiles[index]
         shape = tile.image.shape[1:]
         known = self._known[index]
         if known is None or not len(known):

@@ -135,7 +135,8 @@ def known_weight(
 
     The distance of a pixel of an object is known only if the object is known as a whole. Its boundary is known also
     where all pixels around it are known, or one that is known has another number: single strokes teach it. On
-    the background both are 0, and known wherever the background is.
+    the background both are 0, and known wherever the background is; but where objects are known and none as a
+    whole, distances of background alone would teach that there are no others.
     """
     table = np.array([WEIGHT[s] for s in State], np.float32)
     weight = np.stack([table[state]] * 3)
@@ -151,6 +152,8 @@ def known_weight(
     below = ndi.minimum_filter(np.where(known, numbers, MAX_ID), size=3) < numbers
     weight[1] *= whole | above | below | ndi.minimum_filter(known, size=3)
     weight[2] *= whole
+    if (known & (labels > 0)).any() and not weight[2][labels > 0].any():
+        weight[2] = 0
     return weight
 
 

@@ -125,7 +125,7 @@ def score_tiles(model: Model, tiles: Sequence[TrainingTile], device: str = "auto
     """Score a model on the known pixels of tiles; yields the tiles done."""
     scored = []
     for i, tile in enumerate(tiles):
-        maps = yield from quietly(predict_tiles(model, _channels(model, tile), device), i, len(tiles))
+        maps = yield from quietly(predict_tile(model, tile, device), i, len(tiles))
         scored.append(_score_tile(model, tile, maps))
     return summarise(scored)
 
@@ -140,7 +140,7 @@ def tune(model: Model, tiles: Sequence[TrainingTile], device: str = "auto") -> J
         return model
     maps = []
     for i, tile in enumerate(tiles):
-        job = predict_tiles(model, _channels(model, tile), device)
+        job = predict_tile(model, tile, device)
         maps.append((yield from quietly(job, i, len(tiles))))
     best, highest = model, -1.0
     own = model.decode
@@ -209,10 +209,11 @@ def _score_tile(model: Model, tile: TrainingTile, maps: NDArray[np.float32]) -> 
     return score_instances(tile.labels, labels, valid=known, name=tile.name)
 
 
-def _channels(model: Model, tile: TrainingTile) -> NDArray[np.float32]:
-    """Repeat a grey tile for a model of colour."""
+def predict_tile(model: Model, tile: TrainingTile, device: str = "auto") -> Job[NDArray[np.float32]]:
+    """Return the maps of a tile; a grey one is repeated for a model of colour."""
     wanted = model.config.in_channels
-    return tile.image if len(tile.image) == wanted else np.repeat(tile.image[:1], wanted, axis=0)
+    image = tile.image if len(tile.image) == wanted else np.repeat(tile.image[:1], wanted, axis=0)
+    return predict_tiles(model, image, device)
 
 
 def quietly(job: Job[T], done: int, total: int) -> Job[T]:

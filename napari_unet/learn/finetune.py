@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from napari_unet.learn.corrections import correction_tiles
-from napari_unet.learn.evaluate import score_tiles, tune
+from napari_unet.learn.replay import replay_tiles
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import typical_diameter
 from napari_unet.learn.train import train
@@ -30,7 +30,7 @@ def fine_tune(
 ) -> Job[TrainResult]:
     """Learn from corrections.
 
-    The thresholds from maps to objects are chosen anew on what was learned from, never on what is scored on.
+    The thresholds from maps to objects stay those of the model: a few tiles are too few to choose them on.
 
     Parameters
     ----------
@@ -69,11 +69,6 @@ def fine_tune(
     )
     if model.diameter is None or not any(each.diameter for each in corrections):  # learned at the image's own scale
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
-    result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop)
-    if not any(tile.weight[2].any() and tile.target[1].any() for tile in tiles):
-        return result  # no whole object to choose thresholds on
-    tuned = yield from tune(result.model, tiles, settings.device)
-    if not held_out:
-        return replace(result, model=tuned)
-    after = yield from score_tiles(tuned, held_out, settings.device)
-    return replace(result, model=tuned, after=after)
+    share = sum(tile.share for tile in tiles) * settings.replay / (1 - settings.replay)
+    tiles += yield from replay_tiles(model, share, settings.seed)
+    return (yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop))

@@ -268,7 +268,7 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     model = _beginning(recipe)
     tiles, held_out = yield from load_tiles(model, recipe.data, recipe.held_out, root, model.smallest)
     check_objects(tiles)
-    model = replace(model, diameter=model.diameter or typical_diameter(tiles))
+    model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *(source.name or source.folder for source in recipe.data)))),
         notices=tuple(dict.fromkeys((*model.provenance.notices, *(s.notice for s in recipe.data if s.notice)))),

@@ -17,7 +17,8 @@ from napari_unet.infer.segment import check_names, prepare
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import Batches
-from napari_unet.learn.evaluate import check_pairs, headline, quality, quietly, score_tiles
+from napari_unet.learn.completion import complete, incomplete
+from napari_unet.learn.evaluate import check_pairs, headline, predict_tile, quality, quietly, score_tiles
 from napari_unet.learn.losses import total_loss
 from napari_unet.learn.optimiser import optimisers
 from napari_unet.learn.settings import SCRATCH, TrainSettings
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from napari_unet.nets.unet import UNet
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
+# Shares of the steps after which objects known in part are completed: once class and boundary are learned, and again
+COMPLETE = (0.3, 0.6)
 CLIP = 1.0  # largest norm of the gradient; one bad crop may not throw the weights far
 
 
@@ -152,9 +155,12 @@ def _train(
     before = (yield from scored(model, 0)) if held_out else None
     best, after, ended = model, before, ""
     checks = {round((i + 1) * settings.steps / settings.checks) for i in range(settings.checks)}
+    completions = {round(share * settings.steps) for share in COMPLETE} if model.task == "instances" else set()
     step = 0
     yield Progress(0, settings.steps, "steps", {} if before is None else {"score": headline(before)})
     while step < settings.steps and not stop():
+        if step in completions:
+            yield from _complete(trainer, model, origin, step)
         loss = trainer.step(step)
         if loss is None:
             ended = f"The loss was not a number at step {step + 1}; the last good weights were kept."
@@ -177,6 +183,15 @@ def _train(
     return TrainResult(best, before, after, step, ended)
 
 
+def _complete(trainer: Trainer, model: Model, origin: Provenance, step: int) -> Job[None]:
+    """Let the model, as far as it has come, complete objects that are known in part."""
+    now = trainer.averaged(model, origin)
+    for i, tile in enumerate(trainer.given):
+        if incomplete(tile):
+            maps = yield from quietly(predict_tile(now, tile, trainer.settings.device), step, trainer.settings.steps)
+            trainer.batches.tiles[i] = complete(tile, maps, len(model.classes))
+
+
 class Trainer:
     """Network, optimiser and averaged weights; one call, one step.
 
@@ -192,6 +207,7 @@ class Trainer:
 
     def __init__(self, model: Model, tiles: Sequence[TrainingTile], settings: TrainSettings) -> None:
         self.settings = settings
+        self.given = tiles
         self.device = pick_device(settings.device)
         half = half_precision(self.device)
         # float16 would need loss scaling; bfloat16 has the range of float32

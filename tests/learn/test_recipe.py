@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_unet import DataError, Model, ModelFileError, UnetError
+from napari_unet import DataError, Model, ModelFileError, UnetError, shipped
 from napari_unet.jobs import run
 from napari_unet.learn.recipe import Recipe, Source, load_tiles, read_recipe, train_recipe
 from napari_unet.learn.settings import SCRATCH, TrainSettings
@@ -31,15 +31,31 @@ def write(path: Path, text: str) -> Path:
 # The text
 
 
-def test_the_recipe_of_the_shipped_model_can_be_read() -> None:
-    recipe = read_recipe(str(files("napari_unet") / "recipes" / "nuclei.toml"))
-    assert recipe.name == "nuclei"
-    assert recipe.task == "instances"
+RECIPES = sorted(path.name for path in (files("napari_unet") / "recipes").iterdir() if path.name.endswith(".toml"))
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_recipes_of_the_shipped_models_can_be_read(name: str) -> None:
+    recipe = read_recipe(str(files("napari_unet") / "recipes" / name))
+    assert recipe.name == name.removesuffix(".toml")
+    assert recipe.classes
     assert sum(source.share for source in recipe.data) == pytest.approx(1)
     assert all(source.name for source in recipe.data)
-    model = Model.new(task=recipe.task, classes=recipe.classes, channels=recipe.channels, **recipe.network)
-    assert model.classes == ("background", "nucleus")
     assert json.loads(json.dumps(asdict(recipe)))["train"]["steps"] == recipe.train.steps
+    if recipe.start:
+        assert recipe.start in shipped()
+    else:
+        model = Model.new(task=recipe.task, classes=recipe.classes, channels=recipe.channels, **recipe.network)
+        assert model.classes == recipe.classes
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_a_shipped_model_has_a_recipe_and_a_card_that_carries_its_notices(name: str) -> None:
+    assert f"{name}.toml" in RECIPES
+    card = (files("napari_unet") / "models" / f"{name}.md").read_text("utf-8")
+    model = Model.load(name)
+    assert model.provenance.data
+    assert all(notice in " ".join(card.split()) for notice in model.provenance.notices)
 
 
 def test_what_a_recipe_leaves_out_has_its_default(tmp_path: Path) -> None:

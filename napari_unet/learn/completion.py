@@ -1,0 +1,86 @@
+"""Objects known in part, by a stroke or two, completed by the model that learns from them, so that they teach distance.
+
+The distance to an object's edge is known only of a whole object. Strokes show where an object is and where it is not,
+and class and boundary are learned from them at once; what these two say then fills the rest (the idea of scribble
+supervision: Lin et al. 2016, arXiv:1604.05144).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import ndimage as ndi
+
+from napari_unet.learn.targets import normalised_distance
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_unet.learn.targets import TrainingTile
+
+COMPLETED = 0.5  # weight of what the model added, as of a tile that was called right
+SMOOTH = 1.0  # sigma in pixels; the noise of single pixels is no outline
+
+
+def incomplete(tile: TrainingTile) -> bool:
+    """Return whether pixels of objects are known whose distance is not."""
+    return bool(((tile.weight[0] > 0) & (tile.target[1] > 0) & (tile.weight[2] == 0)).any())
+
+
+def complete(tile: TrainingTile, maps: NDArray[np.float32], classes: int) -> TrainingTile:
+    """Return a tile in which the distance of objects that are known in part is known too.
+
+    Parameters
+    ----------
+    tile : TrainingTile
+        With unknown pixels.
+    maps : float32 array, ``(classes + 2, *spatial)``
+        What the model sees in it: class probabilities, boundary, distance.
+    classes : int
+        Class channels, background included.
+
+    Returns
+    -------
+    TrainingTile
+        Class and boundary as they were. Each object that was known in part has the distance of what it grew to over the
+        foreground, from its known pixels up to the boundary or another object.
+    """
+    known = tile.weight[0] > 0
+    numbers = np.where(known, tile.target[1], 0).astype(np.int64)
+    whole = _grown(numbers, known, maps[0], maps[classes])
+    partly = np.setdiff1d(numbers[known & (tile.weight[2] == 0)], [0])
+    filled = np.isin(whole, partly) & (tile.weight[2] == 0)
+    target, weight = tile.target.copy(), tile.weight.copy()
+    target[2] = np.where(filled, normalised_distance(whole), target[2])
+    weight[2] = np.where(filled, COMPLETED, weight[2])
+    weight[2] = np.where(known & (numbers == 0), weight[0], weight[2])  # background again counts, against these
+    return replace(tile, target=target, weight=weight)
+
+
+def _grown(
+    numbers: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    background: NDArray[np.float32],
+    boundary: NDArray[np.float32],
+) -> NDArray[np.int64]:
+    """Let known pixels of objects flood the foreground.
+
+    Cores, which are pieces of foreground without boundary, belong to the object that alone has known pixels in them.
+    Those without any are other objects and stop the flood.
+    """
+    from skimage.segmentation import watershed
+
+    outline = ndi.gaussian_filter(boundary, SMOOTH)
+    inside = ((background < 0.5) & ~known) | (numbers > 0)
+    cores, count = ndi.label(inside & (outline < 0.5))
+    highest = np.asarray(ndi.maximum(numbers, cores, np.arange(count + 1)), np.int64)
+    lowest = np.asarray(
+        ndi.minimum(np.where(numbers > 0, numbers, highest.max(initial=0) + 1), cores, np.arange(count + 1)), np.int64
+    )
+    owner = np.where(highest == 0, -np.arange(count + 1), np.where(lowest == highest, highest, 0))
+    owner[0] = 0
+    seeds = np.where(numbers > 0, numbers, owner[cores])
+    found: NDArray[np.int64] = watershed(outline, seeds, mask=inside)
+    return np.maximum(found, 0)

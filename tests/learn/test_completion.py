@@ -1,0 +1,81 @@
+"""Strokes on objects grow to the whole of them, stop at other objects, and leave class and boundary as they were."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_unet.learn.completion import COMPLETED, complete, incomplete
+from napari_unet.learn.targets import TrainingTile, inner_edge, normalised_distance, training_tile
+
+SIDE = 40
+
+
+def scene() -> tuple[TrainingTile, np.ndarray, np.ndarray]:
+    """Return a tile of three objects, the first two of which touch, what a perfect model sees, and the labels."""
+    labels = np.zeros((SIDE, SIDE), np.int64)
+    labels[4:20, 4:18], labels[4:20, 18:34], labels[26:36, 8:30] = 1, 2, 3
+    tile = training_tile(labels[None].astype(np.float32), labels, "instances")
+    maps = np.stack([labels == 0, labels > 0, inner_edge(labels), normalised_distance(labels)]).astype(np.float32)
+    return tile, maps, labels
+
+
+def stroked(tile: TrainingTile, *strokes: tuple[slice, slice]) -> TrainingTile:
+    """Return the tile as it is when only strokes are known, which tell no distance."""
+    weight = np.zeros_like(tile.weight)
+    for stroke in strokes:
+        weight[:2, *stroke] = 1
+    return replace(tile, weight=weight)
+
+
+FIRST, SECOND = (slice(10, 13), slice(8, 14)), (slice(8, 10), slice(22, 30))
+NOTHING = (slice(0, 2), slice(0, SIDE))
+
+
+def test_a_stroke_grows_to_the_whole_object_and_to_no_other() -> None:
+    tile, maps, labels = scene()
+    given = stroked(tile, FIRST, NOTHING)
+    assert incomplete(given)
+    done = complete(given, maps, 2)
+    assert not incomplete(done)
+    inside = (done.weight[2] > 0) & (labels > 0)
+    assert (inside & (labels == 1)).sum() >= 0.95 * (labels == 1).sum()
+    assert not (inside & (labels > 1)).any()  # the second touches the first and has no stroke
+    assert done.target[2][inside] == pytest.approx(tile.target[2][inside], abs=0.15)
+    assert set(np.unique(done.weight[2][inside])) == {np.float32(COMPLETED)}
+
+
+def test_two_strokes_part_objects_that_the_model_sees_as_one() -> None:
+    tile, maps, labels = scene()
+    maps[2, :, 16:20] = 0  # no boundary between the first two
+    done = complete(stroked(tile, FIRST, SECOND), maps, 2)
+    assert (done.weight[2] > 0)[labels == 1].mean() > 0.9
+    assert (done.weight[2] > 0)[labels == 2].mean() > 0.9
+    middle = done.target[2][12]  # a row through both: a hill for each
+    assert middle[17:20].min() < 0.5 * min(middle[4:17].max(), middle[20:34].max())
+
+
+def test_class_and_boundary_stay_and_background_counts_against_the_objects() -> None:
+    tile, maps, _ = scene()
+    given = stroked(tile, FIRST, NOTHING)
+    done = complete(given, maps, 2)
+    assert (done.weight[:2] == given.weight[:2]).all()
+    assert (done.target[:2] == given.target[:2]).all()
+    assert (done.weight[2][NOTHING] == 1).all()
+    assert not done.target[2][NOTHING].any()
+
+
+def test_what_the_user_called_background_is_not_grown_over() -> None:
+    tile, maps, labels = scene()
+    erased = (slice(14, 20), slice(4, 18))
+    labels[erased] = 0
+    given = stroked(training_tile(tile.image, labels, "instances"), FIRST, erased)
+    done = complete(given, maps, 2)
+    assert not done.target[2][erased].any()
+
+
+def test_a_tile_that_is_known_is_complete() -> None:
+    tile, _, _ = scene()
+    assert not incomplete(tile)
