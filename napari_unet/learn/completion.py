@@ -1,4 +1,4 @@
-"""Objects known in part, by a stroke or two, completed by the model that learns from them, so that they teach distance.
+"""Objects known in part, by a stroke or two, completed by the model that learns from them.
 
 The distance to an object's edge is known only of a whole object. Strokes show where an object is and where it is not,
 and class and boundary are learned from them at once; what these two say then fills the rest (the idea of scribble
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
     from napari_unet.learn.targets import TrainingTile
 
-COMPLETED = 0.5  # weight of what the model added, as of a tile that was called right
+# Weight of what the model added: half of that of a tile that was called right; for the distance, which nothing else
+# teaches, as much as there.
+GUESSED, COMPLETED = 0.25, 0.5
+SURE = 0.9  # from this probability up the model's background is taken for background
 SMOOTH = 1.0  # sigma in pixels; the noise of single pixels is no outline
 
 
@@ -30,7 +33,7 @@ def incomplete(tile: TrainingTile) -> bool:
 
 
 def complete(tile: TrainingTile, maps: NDArray[np.float32], classes: int) -> TrainingTile:
-    """Return a tile in which the distance of objects that are known in part is known too.
+    """Return a tile in which objects that are known in part are known as a whole.
 
     Parameters
     ----------
@@ -44,18 +47,27 @@ def complete(tile: TrainingTile, maps: NDArray[np.float32], classes: int) -> Tra
     Returns
     -------
     TrainingTile
-        Class and boundary as they were. Each object that was known in part has the distance of what it grew to over the
-        foreground, from its known pixels up to the boundary or another object.
+        Known pixels as they were, but that the distance is known of all of them. Objects that were known in part have
+        grown over the foreground, from their known pixels up to the boundary or another object. Where the model is
+        sure of it, there is background. The rest stays unknown.
     """
     known = tile.weight[0] > 0
     numbers = np.where(known, tile.target[1], 0).astype(np.int64)
     whole = _grown(numbers, known, maps[0], maps[classes])
     partly = np.setdiff1d(numbers[known & (tile.weight[2] == 0)], [0])
     filled = np.isin(whole, partly) & (tile.weight[2] == 0)
+    nothing = ~known & (maps[0] > SURE)
+    classes_of = dict(zip(numbers[known].tolist(), tile.target[0][known].tolist(), strict=True))
     target, weight = tile.target.copy(), tile.weight.copy()
-    target[2] = np.where(filled, normalised_distance(whole), target[2])
-    weight[2] = np.where(filled, COMPLETED, weight[2])
-    weight[2] = np.where(known & (numbers == 0), weight[0], weight[2])  # background again counts, against these
+    target[1] = np.where(known, target[1], np.where(filled, whole, 0))
+    for number in partly:
+        target[0][filled & ~known & (whole == number)] = classes_of[int(number)]
+    target[0][nothing] = 0
+    target[2] = np.where(filled, normalised_distance(whole), np.where(nothing, 0, target[2]))
+    weight[:2, filled & ~known] = GUESSED
+    weight[:, nothing] = GUESSED
+    weight[2][filled] = COMPLETED
+    weight[2] = np.where(known & (numbers == 0), weight[0], weight[2])  # background counts again, against these
     return replace(tile, target=target, weight=weight)
 
 

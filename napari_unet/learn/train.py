@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 WARM_UP = 0.05  # share of the steps in which the learning rate rises
 # Shares of the steps after which objects known in part are completed: once class and boundary are learned, and again
-COMPLETE = (0.3, 0.6)
+COMPLETE = (0.25, 0.5, 0.75)
 CLIP = 1.0  # largest norm of the gradient; one bad crop may not throw the weights far
 
 

@@ -1,4 +1,4 @@
-"""Strokes on objects grow to the whole of them, stop at other objects, and leave class and boundary as they were."""
+"""Strokes on objects grow to the whole of them, stop at other objects, and what was known stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_unet.learn.completion import COMPLETED, complete, incomplete
+from napari_unet.learn.completion import COMPLETED, GUESSED, complete, incomplete
 from napari_unet.learn.targets import TrainingTile, inner_edge, normalised_distance, training_tile
 
 SIDE = 40
@@ -41,6 +41,8 @@ def test_a_stroke_grows_to_the_whole_object_and_to_no_other() -> None:
     done = complete(given, maps, 2)
     assert not incomplete(done)
     inside = (done.weight[2] > 0) & (labels > 0)
+    assert (done.target[1][inside] == 1).all()
+    assert (done.target[0][inside] == 1).all()
     assert (inside & (labels == 1)).sum() >= 0.95 * (labels == 1).sum()
     assert not (inside & (labels > 1)).any()  # the second touches the first and has no stroke
     assert done.target[2][inside] == pytest.approx(tile.target[2][inside], abs=0.15)
@@ -57,14 +59,28 @@ def test_two_strokes_part_objects_that_the_model_sees_as_one() -> None:
     assert middle[17:20].min() < 0.5 * min(middle[4:17].max(), middle[20:34].max())
 
 
-def test_class_and_boundary_stay_and_background_counts_against_the_objects() -> None:
-    tile, maps, _ = scene()
+def test_what_is_known_stays_and_what_is_added_counts_less() -> None:
+    tile, maps, labels = scene()
     given = stroked(tile, FIRST, NOTHING)
     done = complete(given, maps, 2)
-    assert (done.weight[:2] == given.weight[:2]).all()
-    assert (done.target[:2] == given.target[:2]).all()
-    assert (done.weight[2][NOTHING] == 1).all()
+    for known in (FIRST, NOTHING):
+        assert (done.weight[:2, *known] == 1).all()
+        assert (done.target[:2, *known] == given.target[:2, *known]).all()
+    added = (done.weight[:2] > 0) & (given.weight[:2] == 0)
+    assert set(np.unique(done.weight[:2][added])) == {np.float32(GUESSED)}
+    assert (done.weight[2][NOTHING] == 1).all()  # background counts against the objects
     assert not done.target[2][NOTHING].any()
+    assert not done.weight[:, labels > 1].any()  # objects without a stroke stay unknown
+
+
+def test_background_is_added_where_the_model_is_sure() -> None:
+    tile, maps, labels = scene()
+    maps[0][labels == 0] = 0.8
+    maps[0, 22:24] = 0.95
+    done = complete(stroked(tile, FIRST), maps, 2)
+    added = (done.weight[0] > 0) & (labels == 0)
+    assert (added == (np.arange(SIDE) // 2 == 11)[:, None]).all()
+    assert not done.target[:, added].any()
 
 
 def test_what_the_user_called_background_is_not_grown_over() -> None:
