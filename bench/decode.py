@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, default=RECIPE)
     chosen = parser.parse_args()
     model, recipe = Model.load(chosen.model), read_recipe(chosen.recipe)
-    _, tiles = run(load_tiles(model, recipe.data, recipe.held_out, DATA))
+    _, tiles = run(load_tiles(model, recipe.data, recipe.held_out, DATA, recipe.smallest))
     images = [np.repeat(t.image[:1], 3, axis=0) if len(t.image) == 1 else t.image for t in tiles]
     maps = [run(predict_tiles(model, image)) for image in images]
     rows: list[dict[str, Any]] = []

@@ -38,6 +38,7 @@ SHIPPED = Path(__file__).parent / "models"
 
 # In stacks a halo costs its third power: the 112 pixels of depth 4 would be thousands of times the work.
 DEPTH = {1: 4, 2: 4, 3: 2}
+FIRST = "nuclei"  # the model to begin with
 _MIN_SIZE = {1: 4, 2: 12, 3: 32}  # pixels of an object four wide
 
 
@@ -270,8 +271,8 @@ class Model:
 
 
 def shipped() -> list[str]:
-    """Return the names of the models that come with the package."""
-    return sorted(p.stem for p in SHIPPED.glob(f"*{SUFFIX}"))
+    """Return the names of the models that come with the package, the one to begin with first."""
+    return sorted((p.stem for p in SHIPPED.glob(f"*{SUFFIX}")), key=lambda name: (name != FIRST, name))
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:
