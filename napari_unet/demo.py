@@ -125,8 +125,8 @@ def demo_job(model: Model, *, steps: int = STEPS, device: str = "auto") -> Job[D
         sample.image, corrected, state, axes=sample.axes, diameter=DIAMETER, name=f"sample {SAMPLE}"
     )
     began = time.perf_counter()
-    # One image, far from what the model knows: large steps, and crops of a few cells, which are quick.
-    settings = TrainSettings(steps=steps, crop=CROP, learning_rate=1e-3, device=device)
+    # One image: crops of a few cells are quick.
+    settings = TrainSettings(steps=steps, crop=CROP, device=device)
     result = yield from fine_tune(replace(model, name=SAMPLE), [corrections], settings)
     seconds = time.perf_counter() - began
     second = yield from segment_job(result.model, sample.image, sample.axes, how)

@@ -243,7 +243,8 @@ class Model:
         network.load_state_dict(body, strict=False)
         decode = DecodeSettings(min_size=_MIN_SIZE[self.ndim])
         origin = replace(self.provenance, recipe={})  # of what it will say it has learned nothing yet
-        return replace(self, network=network, task=task, classes=tuple(classes), decode=decode, provenance=origin)
+        new = replace(self, network=network, task=task, classes=tuple(classes), decode=decode, provenance=origin)
+        return new if task == "instances" else replace(new, diameter=None, smallest=None)  # classes have no width
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
         """Return the maps ``float32 (channel, *spatial)``; see :func:`napari_unet.infer.segment.predict`."""

@@ -133,7 +133,8 @@ def test_a_new_head_on_the_same_body() -> None:
     old = replace(small(), diameter=17.0, provenance=replace(origin, recipe={"steps": 3}))
     new = old.with_classes(("background", "myelin", "axon"))
     assert (new.task, new.classes, new.config.out_channels) == ("classes", ("background", "myelin", "axon"), 3)
-    assert (new.diameter, new.provenance, new.normalisation) == (old.diameter, origin, old.normalisation)
+    assert (new.diameter, new.provenance, new.normalisation) == (None, origin, old.normalisation)
+    assert old.with_classes(("background", "cell"), "instances").diameter == old.diameter
     before, after = old.network.state_dict(), new.network.state_dict()
     assert all(torch.equal(before[key], after[key]) for key in after if not key.startswith("head."))
     assert new.segment(IMAGE, device="cpu").dtype == np.uint8

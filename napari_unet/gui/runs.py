@@ -96,6 +96,8 @@ def segment_part(
         )
     factor = scale_factor(model, settings.diameter)
     margin, grid = ceil(model.network.halo / factor), ceil(model.network.stride / factor)
+    if model.smallest is not None:  # it may be enlarged 1.5 times: twice the grid comes to lie on the grid
+        grid *= 2
     wide, crop = _widened(seen, shape, margin, grid, model.ndim)
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))

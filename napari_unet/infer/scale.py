@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 SIDE = {1: 8192, 2: 512, 3: 64}  # side in pixels of the windows that are looked at
 FEW = 3  # objects: with fewer the median says little
+LARGEST = 2**25  # pixels of a plane that is enlarged: its maps then take 2 GB
 
 
 def scale_factor(model: Model, diameter: float | None) -> float:
@@ -44,7 +46,8 @@ def find_scale(model: Model, seen: Seen, diameter: float | None, device: str = "
     """Return by how much to enlarge an image, and what to say about it.
 
     Without a diameter, a model that enlarges small objects looks at the image as it is: at the whole plane in the
-    middle if it is no larger than two windows, else at a window in each of its quarters.
+    middle if it is no larger than two windows, else at a window in each of its quarters. A plane of more than `LARGEST`
+    pixels is never enlarged.
 
     Parameters
     ----------
@@ -61,6 +64,8 @@ def find_scale(model: Model, seen: Seen, diameter: float | None, device: str = "
         return scale_factor(model, diameter), []
     side = SIDE[model.ndim]
     leading, spatial = seen.shape[: -model.ndim], seen.shape[-model.ndim :]
+    if prod(spatial) > LARGEST:
+        return 1.0, []
     windows = [
         [slice(None)] if n <= 2 * side else [slice(c - side // 2, c + side // 2) for c in (n // 4, 3 * n // 4)]
         for n in spatial

@@ -54,17 +54,22 @@ def complete(tile: TrainingTile, maps: NDArray[np.float32], classes: int) -> Tra
     known = tile.weight[0] > 0
     numbers = np.where(known, tile.target[1], 0).astype(np.int64)
     whole = _grown(numbers, known, maps[0], maps[classes])
-    partly = np.setdiff1d(numbers[known & (tile.weight[2] == 0)], [0])
-    filled = np.isin(whole, partly) & (tile.weight[2] == 0)
-    nothing = ~known & (maps[0] > SURE)
-    classes_of = dict(zip(numbers[known].tolist(), tile.target[0][known].tolist(), strict=True))
+    has_distance = tile.weight[2] > 0
+    partly = np.setdiff1d(numbers[known & ~has_distance], [0])
+    # an object known as a whole keeps its number where it is not known: its known pixels there touch no other object
+    kept = ~known & np.isin(tile.target[1], np.setdiff1d(numbers[has_distance], [0]))
+    filled = np.isin(whole, partly) & ~has_distance & ~kept
+    nothing = ~known & ~kept & (maps[0] > SURE)
+    added = filled & ~known
+    classes_of = np.zeros(int(numbers.max()) + 1, np.float32)
+    classes_of[numbers[known]] = tile.target[0][known]
     target, weight = tile.target.copy(), tile.weight.copy()
-    target[1] = np.where(known, target[1], np.where(filled, whole, 0))
-    for number in partly:
-        target[0][filled & ~known & (whole == number)] = classes_of[int(number)]
+    target[1][~known & ~kept] = 0
+    target[1][added] = whole[added]
+    target[0][added] = classes_of[whole[added]]
     target[0][nothing] = 0
     target[2] = np.where(filled, normalised_distance(whole), np.where(nothing, 0, target[2]))
-    weight[:2, filled & ~known] = GUESSED
+    weight[:2, added] = GUESSED
     weight[:, nothing] = GUESSED
     weight[2][filled] = COMPLETED
     weight[2] = np.where(known & (numbers == 0), weight[0], weight[2])  # background counts again, against these

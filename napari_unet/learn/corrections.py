@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
-from napari_unet.infer.image import median_diameter, nearest, rescale
-from napari_unet.infer.scale import enlargement, scale_factor
+from napari_unet.infer.image import nearest, rescale
+from napari_unet.infer.scale import find_scale
 from napari_unet.infer.segment import Seen, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
@@ -32,7 +32,7 @@ Cells = list["NDArray[np.intp]"]  # for each axis, the number of the cell that e
 class State(IntEnum):
     """How a pixel of the labels came to be known."""
 
-    UNKNOWN = 0  # a prediction that nobody looked at: never learned from
+    UNKNOWN = 0  # a prediction that nobody looked at: it is never learned from as it is
     CONFIRMED = 1  # in a tile that the user called right
     ACCEPTED = 2  # of an object that the user called right, or of the thin ring of background around it
     PAINTED = 3  # painted or erased by hand
@@ -72,7 +72,7 @@ class Corrections:
 
 
 def correction_tiles(
-    model: Model, corrections: list[Corrections]
+    model: Model, corrections: list[Corrections], device: str = "auto"
 ) -> Job[tuple[list[TrainingTile], list[TrainingTile]]]:
     """Make tiles from corrections, and hold some of them out to score on.
 
@@ -86,6 +86,8 @@ def correction_tiles(
         Says how images are normalised and what labels mean.
     corrections : list of Corrections
         One for each corrected image.
+    device : str
+        Where the model looks at an image of which nobody said how wide its objects are, to find the scale it works at.
 
     Yields
     ------
@@ -114,7 +116,7 @@ def correction_tiles(
                 f"The labels of {each.name!r} are {each.labels.shape} pixels and the image "
                 f"{seen.shape}: segment it again, so that they fit."
             )
-        factor = _factor(model, each)
+        factor, _ = yield from find_scale(model, seen, each.diameter, device)
         for index in np.ndindex(each.labels.shape[: each.labels.ndim - model.ndim]):
             if not each.state[index].any():
                 continue
@@ -155,14 +157,6 @@ def known_weight(
     if (known & (labels > 0)).any() and not weight[2][labels > 0].any():
         weight[2] = 0
     return weight
-
-
-def _factor(model: Model, given: Corrections) -> float:
-    """Return by how much an image is enlarged: as when it was segmented."""
-    if given.diameter is not None or model.task == "classes":
-        return scale_factor(model, given.diameter)
-    _, sizes = np.unique(given.labels[(given.state > 0) & (given.labels > 0)], return_counts=True)
-    return enlargement(model, median_diameter(sizes, model.ndim))
 
 
 def _slice_tile(

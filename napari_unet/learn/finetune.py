@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_unet.learn.corrections import correction_tiles
 from napari_unet.learn.replay import replay_tiles
 from napari_unet.learn.settings import TrainSettings
@@ -59,7 +61,7 @@ def fine_tune(
         If nothing is corrected, or labels do not fit their image.
     """
     settings = settings or TrainSettings()
-    tiles, held_out = yield from correction_tiles(model, corrections)
+    tiles, held_out = yield from correction_tiles(model, corrections, settings.device)
     names = (f"corrections of {each.name or 'an image'}" for each in corrections)
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *names))),  # each once, however many rounds
@@ -67,8 +69,9 @@ def fine_tune(
         recipe=asdict(settings),
         parent=model.version,
     )
-    if model.diameter is None or not any(each.diameter for each in corrections):  # learned at the image's own scale
+    if model.diameter is None or not any(each.diameter for each in corrections):  # nobody said it
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
     share = sum(tile.share for tile in tiles) * settings.replay / (1 - settings.replay)
-    tiles += yield from replay_tiles(model, share, settings.seed)
+    known = float(np.mean([tile.weight[0].mean() for tile in tiles]))
+    tiles += yield from replay_tiles(model, share, known, settings, stop)
     return (yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop))

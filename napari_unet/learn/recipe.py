@@ -107,6 +107,8 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what no model can be made of, before any image is read."""
+        if self.smallest is not None and not (isinstance(self.smallest, int | float) and 0 < self.smallest < 1e6):
+            raise DataError(f"The smallest diameter is {self.smallest!r}, expected pixels from 1 up.")
         if not 0 <= self.held_out <= 0.5:
             raise DataError(f"The share to hold out is {self.held_out}, expected 0 to 0.5.")
         if unknown := self.network.keys() - NETWORK:
@@ -297,7 +299,7 @@ def _beginning(recipe: Recipe) -> Model:
     """Return the model that a recipe begins with, with a new head if the recipe says something else than it."""
     if recipe.start:
         model = Model.load(recipe.start)
-        model = replace(model, name=recipe.name, smallest=recipe.smallest or model.smallest)
+        model = replace(model, name=recipe.name, smallest=recipe.smallest)
         task, classes = recipe.task or model.task, recipe.classes or model.classes
         if (task, len(classes)) == (model.task, len(model.classes)):
             return replace(model, classes=classes)

@@ -7,18 +7,22 @@ wrong (learning without forgetting: Li & Hoiem 2016, arXiv:1606.09282).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage as ndi
 
-from napari_unet.infer.segment import prepare, segment_job
+from napari_unet.infer.segment import SegmentSettings, prepare, segment_job
 from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.learn.targets import training_tile
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
+    from napari_unet.learn.settings import TrainSettings
     from napari_unet.learn.targets import TrainingTile
     from napari_unet.model import Model
 
@@ -30,7 +34,9 @@ KINDS = ("fluorescence", "stained") * 4 + ("fluorescence", "bright field")
 HAEMATOXYLIN, EOSIN = np.array([0.65, 0.70, 0.29]), np.array([0.07, 0.99, 0.11])
 
 
-def replay_tiles(model: Model, share: float, seed: int = 0) -> Job[list[TrainingTile]]:
+def replay_tiles(
+    model: Model, share: float, weight: float, settings: TrainSettings, stop: Callable[[], bool] = bool
+) -> Job[list[TrainingTile]]:
     """Return made images with the model's own labels.
 
     Parameters
@@ -39,25 +45,34 @@ def replay_tiles(model: Model, share: float, seed: int = 0) -> Job[list[Training
         Of objects, 2-D and trained; of any other there is nothing to replay.
     share : float
         How often they are drawn, all together, relative to other tiles.
-    seed : int
-        The same seed gives the same images.
+    weight : float
+        Of their pixels: as much as is known of a pixel elsewhere, or a few strokes would be lost among them.
+    settings : TrainSettings
+        Seed, which gives the same images again, and device.
+    stop : callable
+        Asked before each image; on True there are no more.
 
     Yields
     ------
     Progress
         Images done.
     """
-    if model.ndim != 2 or model.task == "classes" or not model.provenance.recipe or not share:
+    if model.ndim != 2 or model.task == "classes" or not model.provenance.recipe or not share * weight:
         return []
-    random = np.random.default_rng(seed)
-    tiles = []
+    random = np.random.default_rng(settings.seed)
+    how = SegmentSettings(device=settings.device)
+    tiles: list[TrainingTile] = []
     for i in range(COUNT):
+        if stop():
+            break
         image = draw(random, KINDS[i % len(KINDS)])
         axes = "YX" if image.ndim == 2 else "YXS"
-        job = as_part(segment_job(model, image, axes), lambda _, i=i: Progress(i, COUNT, "recalling"))  # type: ignore[misc]
+        job = as_part(segment_job(model, image, axes, how), lambda _, i=i: Progress(i, COUNT, "recalling"))  # type: ignore[misc]
         labels = (yield from job).labels.astype(np.int64)
         array, _ = prepare(model, image, axes)
-        tiles.append(training_tile(array[: image.ndim], labels, "instances", share=share / COUNT, name="made image"))
+        grey = array[:1] if image.ndim == 2 else array
+        tile = training_tile(grey, labels, "instances", share=share / COUNT, name="made image")
+        tiles.append(replace(tile, weight=tile.weight * np.float32(weight)))
     return tiles
 
 

@@ -56,19 +56,19 @@ class Augmentation:
 class TrainSettings:
     """How to train, from scratch or on corrections; a field's metadata has its bounds, unit and help."""
 
-    steps: int = _setting(300, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better.")
+    steps: int = _setting(150, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better.")
     batch: int = _setting(4, 1, 256, "crops", "Crops in a batch.")
     crop: int | None = _setting(None, 16, 4096, "px", "Side of a crop; empty: 256 in images, 64 in stacks.")
-    learning_rate: float = _setting(2e-3, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")
+    learning_rate: float = _setting(1e-2, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")
     weight_decay: float = _setting(1e-4, 0.0, 1.0, "", "Pull of the weights towards zero.")
     ema: float = _setting(0.995, 0.0, 0.99999, "", "Averaging of the weights over steps, which evens out noise.")
     freeze_norms: bool = _setting(False, 0, 1, "", "Keep the base model's statistics: for images like its own.")
     replay: float = _setting(
-        0.25,
+        0.0,
         0.0,
         0.9,
         "",
-        "Share of made images that a model learns along with corrections, to forget less of what it knew.",
+        "In fine-tuning: share of made nuclei that are learned along, to forget less of them; costs progress.",
     )
     keep_best: bool = _setting(
         False, 0, 1, "", "Keep the weights that scored best, not the last; their score then flatters them."

@@ -32,7 +32,7 @@ class UNetConfig:
     max_width : int
         Widest level: the deep levels hold most of the parameters and little of the accuracy.
     halve : bool
-        Whether a block on the way up hands on half of its channels, as many as the skip that they meet; else all.
+        Whether a level hands up only as many channels as the next one has; else all of its own.
     """
 
     ndim: int = 2

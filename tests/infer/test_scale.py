@@ -58,10 +58,15 @@ def test_of_a_large_image_four_windows_are_read(model: Model) -> None:
         y, x = (np.arange(s.start, s.stop) % 16 - 8 for s in slices)
         return (np.hypot(*np.meshgrid(y, x, indexing="ij")) <= 4).astype(np.float32)
 
-    seen = see(model, LazyArray((100_000, 100_000), np.dtype(np.float32), on_disk), "YX")
+    seen = see(model, LazyArray((5000, 6000), np.dtype(np.float32), on_disk), "YX")
     read.clear()
     assert run(find_scale(model, seen, None))[0] == 2
     assert sum(read) == 4 * 512**2
+    read.clear()
+    huge = see(model, LazyArray((50_000, 60_000), np.dtype(np.float32), on_disk), "YX")
+    read.clear()
+    assert run(find_scale(model, huge, None)) == (1.0, [])
+    assert not read
 
 
 def test_the_labels_have_the_shape_of_the_image_and_say_what_was_done(model: Model) -> None:

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from napari_unet.learn.completion import COMPLETED, GUESSED, complete, incomplete
+from napari_unet.learn.losses import boundary
 from napari_unet.learn.targets import TrainingTile, inner_edge, normalised_distance, training_tile
 
 SIDE = 40
@@ -90,6 +92,30 @@ def test_what_the_user_called_background_is_not_grown_over() -> None:
     given = stroked(training_tile(tile.image, labels, "instances"), FIRST, erased)
     done = complete(given, maps, 2)
     assert not done.target[2][erased].any()
+
+
+def test_pixels_that_were_vouched_for_get_no_new_boundary() -> None:
+    """The third object is known as a whole but for a corner, which is held out; the first only in part."""
+    tile, maps, _ = scene()
+    weight = np.zeros_like(tile.weight)
+    weight[:, 22:] = 1
+    weight[:, 26:32, 8:14] = 0
+    weight[:2, *FIRST] = 1
+    given = replace(tile, weight=weight)
+    done = complete(given, maps, 2)
+    before, after = (boundary(torch.from_numpy(t.target[1])[None])[0].numpy() for t in (given, done))
+    sure = given.weight[1] > 0
+    sure[FIRST] = False  # what lies around a stroke was not known
+    assert (before == after)[sure].all()
+
+
+def test_classes_of_objects_go_with_them() -> None:
+    tile, maps, labels = scene()
+    tile.target[0][labels == 2] = 2
+    maps = np.concatenate((maps[:2], maps[1:2], maps[2:]))
+    done = complete(stroked(tile, FIRST, SECOND), maps, 3)
+    for number in (1, 2):
+        assert (done.target[0][(labels == number) & (done.weight[0] > 0)] == number).all()
 
 
 def test_a_tile_that_is_known_is_complete() -> None:

@@ -13,12 +13,15 @@ from napari_unet import DataError, Model
 from napari_unet.infer import segment
 from napari_unet.infer.image import percentiles
 from napari_unet.infer.lazy import LazyArray
+from napari_unet.infer.scale import find_scale
 from napari_unet.infer.segment import prepare
 from napari_unet.jobs import run
 from napari_unet.learn import corrections as module
 from napari_unet.learn.corrections import Corrections, State, correction_tiles, known_weight
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_unet.learn.targets import TrainingTile
 
 SIDE = 40  # of a slice, in pixels
@@ -280,13 +283,18 @@ def test_what_is_given_stays_as_it_was(model: Model) -> None:
     assert all((a == b).all() for a, b in zip(copies, (given.image, given.labels, given.state), strict=True))
 
 
-def test_small_objects_are_learned_enlarged_as_they_are_segmented(model: Model) -> None:
-    labels = np.zeros((SIDE, SIDE), np.uint32)
-    for number, (y, x) in enumerate(product(range(2, SIDE - 4, 8), repeat=2), start=1):
-        labels[y : y + 4, x : x + 4] = number
-    state = np.full(labels.shape, CONFIRMED)
+@pytest.mark.parametrize("brush", [CONFIRMED, PAINTED])
+def test_images_are_learned_at_the_scale_they_are_segmented_at(thresholding: Callable[..., Model], brush: int) -> None:
+    y, x = np.indices((SIDE, SIDE)) % 8
+    image = ((y < 4) & (x < 4)).astype(np.float32)
+    labels = np.where(image > 0, np.indices((SIDE, SIDE))[0] // 8 * 5 + np.indices((SIDE, SIDE))[1] // 8 + 1, 0)
+    state = np.zeros(labels.shape, np.uint8)
+    state[:, 1:3] = brush  # strokes are narrower than the objects
     for smallest, factor in ((None, 1), (6.5, 1.5), (30.0, 2), (4.0, 1)):
-        tiles, _ = parted(replace(model, smallest=smallest), corrections(state, labels))
-        assert tiles[0].image.shape[1:] == (round(SIDE * factor),) * 2
-    tiles, _ = parted(replace(model, smallest=30.0), corrections(state, labels, diameter=10.0))
-    assert tiles[0].image.shape[1:] == (SIDE, SIDE)  # what the user says goes before
+        model = replace(thresholding(), smallest=smallest, diameter=10.0)
+        found, _ = run(find_scale(model, segment.see(model, image), None))
+        assert found == factor
+        tiles, _ = run(correction_tiles(model, [Corrections(image, labels, state)]))
+        assert tiles[0].image.shape[1] == round(SIDE * factor)
+        tiles, _ = run(correction_tiles(model, [Corrections(image, labels, state, diameter=10.0)]))
+        assert tiles[0].image.shape[1] == SIDE  # what the user says goes before

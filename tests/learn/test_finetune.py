@@ -81,9 +81,9 @@ def test_strokes_alone_are_learned_from() -> None:
 def test_a_trained_model_learns_made_images_along_so_that_it_forgets_less(monkeypatch: pytest.MonkeyPatch) -> None:
     shares: list[float] = []
 
-    def spied(model: Model, share: float, seed: int) -> Any:
+    def spied(model: Model, share: float, *how: Any) -> Any:
         shares.append(share)
-        return (yield from replay.replay_tiles(model, share, seed))
+        return (yield from replay.replay_tiles(model, share, *how))
 
     monkeypatch.setattr(replay, "COUNT", 2)
     monkeypatch.setattr(finetune, "replay_tiles", spied)

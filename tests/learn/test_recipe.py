@@ -112,6 +112,12 @@ def test_a_model_that_cannot_be_is_told_before_any_image_is_read(wrong: dict[str
         run(train_recipe(recipe, tmp_path))
 
 
+@pytest.mark.parametrize("wrong", [0, -5.0, float("nan"), 1e7, "big"])
+def test_a_smallest_diameter_that_cannot_be_is_told(wrong: Any) -> None:
+    with pytest.raises(DataError, match=r"The smallest diameter is .*, expected pixels from 1 up"):
+        Recipe("mine", (Source("nowhere"),), smallest=wrong)
+
+
 # The data
 
 

@@ -12,11 +12,15 @@ from napari_unet import Provenance
 from napari_unet.jobs import run
 from napari_unet.learn import replay
 from napari_unet.learn.replay import KINDS, SIDE, draw, replay_tiles
+from napari_unet.learn.settings import TrainSettings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet import Model
+
+
+SETTINGS = TrainSettings(device="cpu")
 
 
 @pytest.mark.parametrize("kind", sorted(set(KINDS)))
@@ -48,18 +52,21 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("channels", ["grey", "rgb"])
 def test_the_labels_are_what_the_model_says(thresholding: Callable[..., Model], channels: str) -> None:
     model = replace(thresholding(channels=channels), provenance=Provenance(recipe={"steps": 1}))
-    tiles = run(replay_tiles(model, 0.6))
+    tiles = run(replay_tiles(model, 0.6, 0.5, SETTINGS))
     assert len(tiles) == 3
     assert sum(tile.share for tile in tiles) == pytest.approx(0.6)
     image = draw(np.random.default_rng(0), KINDS[0])
     assert (tiles[0].labels == model.segment(image)).all()
     assert tiles[0].labels.max() > 1
+    assert all((tile.weight == 0.5).all() for tile in tiles)
+    assert [len(tile.image) for tile in tiles] == [1, 3 if channels == "rgb" else 1, 1]
+    assert not run(replay_tiles(model, 0.6, 0.5, SETTINGS, stop=lambda: True))
 
 
 @pytest.mark.usefixtures("few")
 def test_there_is_nothing_to_replay_of_a_model_without_a_past(thresholding: Callable[..., Model]) -> None:
     trained = Provenance(recipe={"steps": 1})
-    assert run(replay_tiles(thresholding(), 0.5)) == []
-    assert run(replay_tiles(replace(thresholding(task="classes"), provenance=trained), 0.5)) == []
-    assert run(replay_tiles(replace(thresholding(ndim=3), provenance=trained), 0.5)) == []
-    assert run(replay_tiles(replace(thresholding(), provenance=trained), 0.0)) == []
+    assert run(replay_tiles(thresholding(), 0.5, 1.0, SETTINGS)) == []
+    assert run(replay_tiles(replace(thresholding(task="classes"), provenance=trained), 0.5, 1.0, SETTINGS)) == []
+    assert run(replay_tiles(replace(thresholding(ndim=3), provenance=trained), 0.5, 1.0, SETTINGS)) == []
+    assert run(replay_tiles(replace(thresholding(), provenance=trained), 0.0, 1.0, SETTINGS)) == []
