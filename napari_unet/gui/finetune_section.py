@@ -28,7 +28,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_unet.gui.curve import Curve
+    from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.session import Session
+    from napari_unet.gui.strokes import Annotation, Lesson
     from napari_unet.jobs import Job, Progress
     from napari_unet.learn.metrics import Scores
     from napari_unet.learn.train import TrainResult
@@ -57,9 +59,9 @@ class FinetuneSection(Step):
         self._stop = Event()
         self._stepped = False
         self._pace = Pace()
-        self._parent = ""  # name of the model that learns, or has learned
+        self._parent: ModelEntry | None = None  # the model that learns, or has learned
         self._theme: Theme | None = None
-        self._reviews: list[Review] = []  # of tiles that were learned from since
+        self._reviews: dict[ModelEntry, list[Review]] = {}  # of tiles that were learned from; a child has its parent's
         self.curve: Curve | None = None
         self.worth = label("", "quiet")
         self.worth.setToolTip(
@@ -156,11 +158,11 @@ class FinetuneSection(Step):
     def _show_worth(self) -> None:
         """Say whether more corrections will change much; the reviews are counted when a tile is called right."""
         entry = self.session.model
-        if entry is not None and entry.model is not None and entry.model.task != "instances":
+        if entry is None or (entry.model is not None and entry.model.task != "instances"):
             say(self.worth, "")  # classes have no objects to count
             return
         new = [review for _, annotation in self.session.annotated() for review in annotation.reviews()]
-        say(self.worth, advice([*self._reviews, *new]).message)
+        say(self.worth, advice([*self._reviews.get(entry, ()), *new]).message)
 
     def _on_progress(self, progress: Progress) -> None:
         if self.session.busy != "learn":
@@ -210,17 +212,17 @@ class FinetuneSection(Step):
         with session.told():
             settings = TrainSettings(**self.settings.values())
             corrections = self._corrections()
-            self._reviews += [each for _, annotation in session.annotated() for each in annotation.take_reviews()]
+            lessons = [(annotation, annotation.lesson()) for _, annotation in session.annotated()]
             self._stop = stop = Event()
             self._stepped, self._pace, corrected = False, Pace(), session.corrected
-            self._parent = entry.name if entry.name != models.UNTRAINED else "own"
+            self._parent = entry
             say(self.verdict, "")
             self.bar.reset()
             self._new_curve(settings.steps)
             session.run(
                 "learn",
                 lambda: runs.learn(entry, corrections, settings, stop.is_set),
-                lambda result: self._on_learned(result, corrected),
+                lambda result: self._on_learned(result, entry, corrected, lessons),
             )
             say(self.note, "Getting ready …")
 
@@ -256,25 +258,35 @@ class FinetuneSection(Step):
         if result is None:
             return
         session.result = None
-        taken = {entry.name for entry in (*session.models, *models.known_models())}
-        name = models.next_name(self._parent, taken) + models.UNJUDGED
+        name = self._next_name() + models.UNJUDGED
         # a slow disk must not hold the end up; Python waits for the thread before it ends
         saving = Thread(target=_save_quietly, args=(replace(result.model, name=name),), name="napari-unet saving")
         saving.start()
         saving.join(PATIENCE)
+
+    def _next_name(self) -> str:
+        """Return what the model that has learned is called."""
+        taken = {entry.name for entry in (*self.session.models, *models.known_models())}
+        parent = self._parent
+        return models.next_name("own" if parent is None or parent.name == models.UNTRAINED else parent.name, taken)
 
     def _end(self) -> None:
         self._stop.set()
         self.session.pause(False)
         say(self.note, "Stopping …")
 
-    def _on_learned(self, result: TrainResult, corrected: int) -> None:
+    def _on_learned(
+        self, result: TrainResult, parent: ModelEntry, corrected: int, lessons: list[tuple[Annotation, Lesson]]
+    ) -> None:
         self.bar.reset()
         say(self.note, result.ended)
         if not result.steps:
             say(self.verdict, "Nothing was learned; the model is as it was.")
             return
         self.session.learned_from = corrected
+        for annotation, lesson in lessons:
+            annotation.learned(lesson)
+            self._reviews.setdefault(parent, []).extend(lesson.reviews)
         better = is_better(result.before, result.after)
         say(self.verdict, verdict(result.before, result.after))
         set_property(self.keep, "primary", better)
@@ -286,11 +298,12 @@ class FinetuneSection(Step):
         session, result = self.session, self.session.result
         if result is None or session.busy:
             return
-        taken = {entry.name for entry in (*session.models, *models.known_models())}
-        model = replace(result.model, name=models.next_name(self._parent, taken))
-        entry = models.ModelEntry(model.name, None, model)
+        model = replace(result.model, name=self._next_name())
+        entry, parent = models.ModelEntry(model.name, None, model), self._parent
+        if parent is not None:
+            self._reviews[entry] = list(self._reviews.get(parent, ()))
         session.learned = True
-        session.set_model(entry)
+        session.set_model(entry, parent)
         session.set_result(None)
         say(self.verdict, f"“{model.name}” is the model now.")
         say(self.note, "")

@@ -166,13 +166,15 @@ class Session:
 
     # ---- model
 
-    def set_model(self, entry: ModelEntry) -> None:
-        """Use another model."""
+    def set_model(self, entry: ModelEntry, parent: ModelEntry | None = None) -> None:
+        """Use another model; if it was taught from `parent`, it goes on with what that one proposed."""
         if entry not in self.models:
             self.models.insert(0, entry)
             self.models_changed.emit()
         if entry is not self.model:
             self.model = entry
+            for annotation in self._annotations.values():
+                annotation.choose(entry, parent)
             self.model_changed.emit()
 
     # ---- labels
@@ -206,7 +208,7 @@ class Session:
             return
         self._pairs[id(self.source.layer)] = labels
         if id(labels) not in self._annotations:
-            self._adopt(Annotation(labels, foreign=foreign))
+            self._adopt(Annotation(labels, foreign=foreign, model=self.model))
         self.labels_changed.emit()
         self.corrections_changed.emit()
 
@@ -228,7 +230,7 @@ class Session:
             if image is None or image not in self.viewer.layers:
                 continue
             self._pairs[id(image)] = labels
-            annotation.watch()
+            annotation.watch(self.model)
             self._adopt(annotation)
 
     def candidates(self) -> list[Labels]:

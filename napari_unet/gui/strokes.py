@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
+    from napari_unet.gui.models import ModelEntry
     from napari_unet.learn.stopping import Review
 
 
@@ -57,6 +58,16 @@ class Mark:
     review: Review | None = None  # of a tile: what had been changed in it then
 
 
+@dataclass(frozen=True, eq=False)
+class Lesson:
+    """What is known by hand when a model begins to learn from it, and the reviews of it."""
+
+    reviews: list[Review]
+    marks: list[Mark]
+    strokes: list[Stroke]
+    data: Any  # of the labels layer
+
+
 class Annotation:
     """What is known by hand about one labels layer.
 
@@ -66,14 +77,17 @@ class Annotation:
         It is watched until `close`.
     foreign : bool
         Its labels came from elsewhere, so that what is changed in them says nothing about a model.
+    model : ModelEntry, optional
+        The model that is chosen; what the labels hold is its proposal.
     """
 
     changed = Signal()
     replaced = Signal()  # the layer got other data: what no longer agrees with them was let go
 
-    def __init__(self, layer: Labels, *, foreign: bool = False) -> None:
+    def __init__(self, layer: Labels, *, foreign: bool = False, model: ModelEntry | None = None) -> None:
         self.layer = layer
         self.foreign = foreign
+        self._model = model  # of the last run
         self.marks: list[Mark] = []
         self.strokes = 0
         self.lost = 0  # marks that the last undo or redo took with it
@@ -81,13 +95,14 @@ class Annotation:
         self._painted = np.zeros(layer.data.shape, bool)
         self._data = layer.data
         self._log: list[Stroke] = []
-        self._new: list[Stroke] = []  # since the last `take_reviews`
-        self._taken: list[Mark] = []  # that were there then
+        self._new: list[Stroke] = []  # over what the model proposed, and not learned from
+        self._taken: list[Mark] = []  # that were learned from, or are older than what the model proposed
         self._writing = False
-        self.watch()
+        self.watch(model)
 
-    def watch(self) -> None:
-        """Begin to watch, or go on after `close`; what was painted meanwhile does not count."""
+    def watch(self, model: ModelEntry | None = None) -> None:
+        """Begin to watch, or go on after `close`, with the model that is chosen now; no stroke meanwhile counts."""
+        self._chosen = model  # the next run is of it
         self._log, self._seen = [], self._lengths()
         self.layer.events.paint.connect(self._on_paint)
         self.layer.events.set_data.connect(self._on_set_data)
@@ -149,23 +164,38 @@ class Annotation:
             self.marks.pop()
             self._tell()
 
+    def choose(self, model: ModelEntry | None, parent: ModelEntry | None = None) -> None:
+        """Say which model the next run is of; if it learned from `parent`, what that one proposed counts as its own."""
+        self._chosen = model
+        if parent is not None and self._model is parent:
+            self._model = model
+
     def reviews(self) -> list[Review]:
-        """Return what was changed in each tile that was called right since `take_reviews`, as it was then."""
-        return [] if self.foreign else [mark.review for mark in self._untaken() if mark.review is not None]
+        """Return what was changed of the chosen model's labels in each tile called right, as it was then.
 
-    def take_reviews(self) -> list[Review]:
-        """Return the reviews of the labels as they are now; what they are of will not be counted again.
-
-        To be called when a model begins to learn from all that is known by hand.
+        Tiles that were learned from are left out.
         """
-        tiles = self._untaken()
-        taken = [] if self.foreign else [self._review(tile, tiles[:i]) for i, tile in enumerate(tiles)]
-        self._new = []
-        self._taken += [mark for mark in self.marks if mark not in self._taken]
-        return taken
+        return [mark.review for mark in self._untaken() if mark.review is not None] if self._counts() else []
+
+    def lesson(self) -> Lesson:
+        """Review the labels as they are now, for a model that begins to learn from them."""
+        tiles = self._untaken() if self._counts() else []
+        reviews = [self._review(tile, tiles[:i]) for i, tile in enumerate(tiles)]
+        return Lesson(reviews, list(self.marks), list(self._new), self._data)
+
+    def learned(self, lesson: Lesson) -> None:
+        """Count what is in a lesson in no other review: a model has learned from it."""
+        if lesson.data is self._data:  # else nothing of it is left
+            strokes, taken = set(lesson.strokes), set(self._taken)
+            self._new = [stroke for stroke in self._new if stroke not in strokes]
+            self._taken += [mark for mark in lesson.marks if mark not in taken]
+
+    def _counts(self) -> bool:
+        """Return whether the labels are what the chosen model proposed."""
+        return not self.foreign and self._model is self._chosen
 
     def _untaken(self) -> list[Mark]:
-        """Return the tiles that were called right since `take_reviews`."""
+        """Return the tiles that may be reviewed."""
         taken = {id(mark) for mark in self._taken}
         return [mark for mark in self.marks if mark.state == State.CONFIRMED and id(mark) not in taken]
 
@@ -187,7 +217,9 @@ class Annotation:
 
     @contextmanager
     def not_by_hand(self) -> Iterator[None]:
-        """Write into the layer without that counting as a stroke."""
+        """Write into the layer what the chosen model proposes, without that counting as a stroke."""
+        if self._model is not self._chosen:  # it does not propose what is known already
+            self._model, self._new, self._taken = self._chosen, [], list(self.marks)
         self._writing = True
         try:
             yield

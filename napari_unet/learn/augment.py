@@ -51,9 +51,13 @@ def augment(
     exact = _sample(torch.cat((target[:, :2], weight), dim=1), look, "nearest", "border")
     last = torch.tensor(image.shape[2:], device=image.device) - 0.5
     inside = ((look >= -0.5) & (look <= last)).all(dim=-1)[:, None]
-    image = _light(smooth[:, :-1], how, random)
+    image = smooth[:, :-1]
     target = torch.cat((exact[:, :2], smooth[:, -1:].clamp(0, 1) * (exact[:, 1:2] > 0)), dim=1)
-    return image, target, exact[:, 2:] * inside
+    weight = exact[:, 2:] * inside
+    if how.blank > 0:
+        seen = ~_blank(image, how.blank, random)
+        image, target, weight = image * seen, target * seen, torch.where(seen, weight, 1.0)
+    return _light(image, how, random), target, weight
 
 
 def _uniform(count: int, low: float, high: float, random: torch.Generator, like: Tensor) -> Tensor:
@@ -102,6 +106,19 @@ def _sample(x: Tensor, look: Tensor, mode: str, outside: str) -> Tensor:
         flat = F.grid_sample(x[:, :, None], grid, mode=mode, padding_mode=outside, align_corners=False)
         return flat[:, :, 0]
     return F.grid_sample(x, grid, mode=mode, padding_mode=outside, align_corners=False)
+
+
+def _blank(image: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """Return where some images show nothing: ``(N, 1, *spatial)``, all that lies beyond a straight line."""
+    count, size = len(image), image.shape[2:]
+    axes = [torch.linspace(-1, 1, n) for n in size]
+    place = torch.stack(torch.meshgrid(*axes, indexing="ij"))
+    direction = torch.nn.functional.normalize(torch.randn((count, len(size)), generator=random), dim=1)
+    beyond = torch.tensordot(direction, place, dims=1) > _uniform(count, 0, 0.9, random, place).reshape(
+        -1, *[1] * len(size)
+    )
+    chosen = torch.rand(count, generator=random) < share
+    return (beyond & chosen.reshape(-1, *[1] * len(size)))[:, None].to(image.device)
 
 
 def _light(image: Tensor, how: Augmentation, random: torch.Generator) -> Tensor:

@@ -34,6 +34,8 @@ class Augmentation:
         Standard deviation, where the image goes from 0 to 1.
     blur : float
         Gaussian sigma in pixels.
+    blank : float
+        Share of the images, 0 to 1, of which a part turns as dark as where there is no sample: it is background.
     """
 
     scale: float = 1.5
@@ -43,6 +45,7 @@ class Augmentation:
     colour: float = 0.4
     noise: float = 0.06
     blur: float = 1.2
+    blank: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse numbers that no image can be varied by."""

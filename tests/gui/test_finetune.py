@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_unet.errors import DataError
 from napari_unet.gui import finetune_section, models, runs, worker
 from napari_unet.gui.finetune_section import is_better, verdict
 from napari_unet.jobs import Progress
@@ -371,15 +372,88 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     delete(at, (1, 1), (1, 2))
     assert line.text() == "In the last 64 objects you changed 6 % of the pixels: go on correcting."
     begin(at)
-    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: go on correcting.", "as it is learned"
     at.click(at.dock.finetune.stop)
     at.wait()
+    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: go on correcting.", "as it was learned"
     at.click(at.dock.finetune.keep)
     at.wait()
     at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
     delete(at, (2, 2))
     at.press(Qt.Key.Key_T)
     assert "64 objects you changed 9 %" in line.text(), "what was learned from is not counted again"
+
+
+def test_another_model_is_reviewed_anew(proposed, staged) -> None:
+    at, line, first = proposed, proposed.dock.finetune.worth, proposed.session.model
+    other = models.ModelEntry("other", first.path)
+    delete(at, (0, 0), (3, 4))
+    at.press(Qt.Key.Key_T)
+    said = line.text()
+    assert "change little" in said
+    at.session.set_model(other)
+    assert line.text() == "", "nothing was learned from yet"
+    at.session.set_model(first)
+    assert line.text() == said
+    begin(at)
+    at.click(at.dock.finetune.stop)
+    at.wait()
+    at.click(at.dock.finetune.keep)
+    at.wait()
+    assert line.text() == said, "the child goes on"
+    at.session.set_model(other)
+    assert line.text() == "", "of what was learned from neither"
+    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_T)
+    assert line.text() == "", "the labels are not of the other model"
+
+
+@pytest.mark.parametrize("why", ["no step", "error"])
+def test_a_training_that_learned_nothing_leaves_the_reviews(proposed, staged, told, monkeypatch, why: str) -> None:
+    at, line, learn = proposed, proposed.dock.finetune.worth, runs.learn
+
+    def fail(*_: object):
+        yield Progress(0, 1, "getting ready")
+        raise DataError("There is too little to learn from.")
+
+    delete(at, (0, 0), (3, 4))
+    at.press(Qt.Key.Key_T)
+    said, reviews = line.text(), at.session.annotation.reviews()
+    staged.least = 0
+    staged.gate.set()
+    monkeypatch.setattr(runs, "learn", fail if why == "error" else learn)
+    at.click(at.dock.finetune.start)
+    at.wait()
+    assert at.session.result is None
+    assert len(told) == (why == "error")
+    assert at.session.annotation.reviews() == reviews
+    assert line.text() == said
+    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    assert line.text() == "", "it counts no tile that is not right any more"
+    at.press(Qt.Key.Key_T)
+    assert line.text() == said, "and the tile may be called right anew"
+    staged.least = 1
+    monkeypatch.setattr(runs, "learn", learn)
+    at.click(at.dock.finetune.start)
+    at.wait()
+    staged.gate.clear()
+    assert at.session.annotation.reviews() == []
+    assert line.text() == said, "counted once"
+
+
+def test_a_tile_that_is_called_right_while_the_model_learns_waits_for_the_next_round(proposed, staged) -> None:
+    at, line = proposed, proposed.dock.finetune.worth
+    delete(at, (0, 0), (3, 4))
+    begin(at)
+    at.press(Qt.Key.Key_T)
+    said, reviews = line.text(), at.session.annotation.reviews()
+    assert "change little" in said
+    at.click(at.dock.finetune.stop)
+    at.wait()
+    assert at.session.annotation.reviews() == reviews
+    at.click(at.dock.finetune.keep)
+    at.wait()
+    assert at.session.annotation.reviews() == reviews
+    assert line.text() == said
 
 
 def test_labels_from_elsewhere_say_nothing_about_the_model(desk) -> None:

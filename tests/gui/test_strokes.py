@@ -7,10 +7,11 @@ import pytest
 from napari.components import Dims
 from napari.layers import Labels
 
+from napari_unet.gui.models import ModelEntry
 from napari_unet.gui.strokes import Annotation, Mark
 from napari_unet.gui.writing import TileWriter, is_large, write_region
 from napari_unet.learn.corrections import State
-from napari_unet.learn.stopping import review
+from napari_unet.learn.stopping import Review, review
 
 ALL = (slice(0, 64), slice(0, 64))
 ALL_OF_300 = (slice(0, 300), slice(0, 300))
@@ -27,6 +28,13 @@ def layer() -> Labels:
 
 def painted(annotation: Annotation) -> np.ndarray:
     return annotation.state() == State.PAINTED
+
+
+def take(annotation: Annotation) -> list[Review]:
+    """As a training that begins and ends at once."""
+    lesson = annotation.lesson()
+    annotation.learned(lesson)
+    return lesson.reviews
 
 
 def stroke(layer: Labels, number: int, *points: tuple[int, int]) -> None:
@@ -371,11 +379,11 @@ def test_nothing_is_reviewed_twice(layer: Labels) -> None:
     annotation.mark(Mark(State.CONFIRMED, left))
     annotation.mark(Mark(State.CONFIRMED, ALL))
     assert sum(each.pixels for each in annotation.reviews()) == 64 * 64, "what both take in counts once"
-    assert annotation.take_reviews() == [
+    assert take(annotation) == [
         review(np.ones((64, 20), int), layer.data[left]),
         review(np.ones((64, 44), int), layer.data[right]),
     ]
-    assert annotation.reviews() == annotation.take_reviews() == []
+    assert annotation.reviews() == take(annotation) == []
     stroke(layer, 6, (50, 50))
     annotation.mark(Mark(State.CONFIRMED, ALL))
     assert annotation.reviews()[0].objects == 0, "all of it was learned from"
@@ -385,7 +393,7 @@ def test_strokes_that_were_learned_from_are_no_proposal(layer: Labels) -> None:
     annotation = Annotation(layer)
     stroke(layer, 5, (40, 40))
     old = painted(annotation)
-    annotation.take_reviews()
+    take(annotation)
     stroke(layer, 6, (30, 30))
     annotation.mark(Mark(State.CONFIRMED, ALL))
     before = np.where(layer.data == 6, 0, layer.data)
@@ -397,7 +405,80 @@ def test_other_data_are_nobodys_proposal(layer: Labels) -> None:
     annotation.mark(Mark(State.CONFIRMED, ALL))
     layer.data = layer.data.copy()
     assert annotation.tiles == 1
-    assert annotation.reviews() == annotation.take_reviews() == []
+    assert annotation.reviews() == take(annotation) == []
+
+
+def test_only_what_was_there_when_the_training_began_was_learned_from(layer: Labels) -> None:
+    annotation, left, right = Annotation(layer), (slice(0, 64), slice(0, 32)), (slice(0, 64), slice(32, 64))
+    stroke(layer, 5, (15, 15))
+    annotation.mark(Mark(State.CONFIRMED, left))
+    lesson, before = annotation.lesson(), layer.data.copy()
+    (seen,) = annotation.reviews()
+    assert lesson.reviews == [seen], "nothing is taken before something was learned"
+    stroke(layer, 6, (40, 50))
+    annotation.mark(Mark(State.CONFIRMED, right))
+    annotation.learned(lesson)
+    assert annotation.reviews() == [review(before[right], layer.data[right])]
+    assert take(annotation) == [review(before[right], layer.data[right])]
+
+
+def test_a_training_that_ends_after_the_labels_got_other_data(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    lesson = annotation.lesson()
+    layer.data = np.zeros((3, 10, 12), np.uint32)
+    annotation.learned(lesson)
+    annotation.mark(Mark(State.CONFIRMED, (slice(0, 3), slice(0, 10), slice(0, 12))))
+    assert annotation.reviews() == []
+
+
+def test_the_labels_are_reviewed_for_the_model_that_proposed_them(layer: Labels) -> None:
+    first, other, left, right = (
+        ModelEntry("first"),
+        ModelEntry("other"),
+        (ALL[0], slice(0, 32)),
+        (ALL[0], slice(32, 64)),
+    )
+    annotation = Annotation(layer, model=first)
+    stroke(layer, 5, (15, 15), (40, 40))
+    annotation.mark(Mark(State.CONFIRMED, left))
+    old, known = annotation.reviews(), painted(annotation)
+    annotation.choose(other)
+    assert annotation.reviews() == annotation.lesson().reviews == []
+    annotation.choose(first)
+    assert annotation.reviews() == old
+    annotation.choose(other)
+    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    assert annotation.reviews() == []
+    before = layer.data.copy()
+    stroke(layer, 6, (50, 50))
+    annotation.mark(Mark(State.CONFIRMED, right))
+    assert annotation.reviews() == [review(before[right], layer.data[right], ~known[right])]
+    annotation.choose(first)
+    assert annotation.reviews() == []
+
+
+def test_a_child_goes_on_with_what_its_parent_proposed(layer: Labels) -> None:
+    parent, child = ModelEntry("parent"), ModelEntry("child")
+    annotation = Annotation(layer, model=parent)
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    seen = annotation.reviews()
+    assert len(seen) == 1
+    annotation.choose(child, parent)
+    assert annotation.reviews() == seen
+    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    assert annotation.reviews() == seen
+    annotation.choose(parent)
+    assert annotation.reviews() == []
+
+
+def test_a_model_of_a_later_dock_is_another_one(layer: Labels) -> None:
+    annotation = Annotation(layer, model=ModelEntry("tiny"))
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    assert len(annotation.reviews()) == 1
+    annotation.close()
+    annotation.watch(ModelEntry("tiny"))
+    assert annotation.reviews() == []
 
 
 def test_closed_and_watched_again(layer: Labels) -> None:

@@ -151,3 +151,19 @@ def test_rounding_never_lifts_the_distance_above_one() -> None:
     for seed in range(3):
         _, target, _ = varied(parts, Augmentation(), seed, size=(145, 145))
         assert 0 <= target[:, 2].min() <= target[:, 2].max() <= 1
+
+
+def test_blank_parts_are_dark_background_that_counts() -> None:
+    image, target, weight = scene(2)
+    weight[:, :, 30:60] = 0  # unknown, until it shows nothing
+    given = (image + 1, target, weight)
+    _, plain, _ = varied(given, NONE)
+    dark, blank, counts = varied(given, replace(NONE, blank=1.0))
+    hidden = (
+        dark[:, :1] - dark.amin(dim=(1, 2, 3), keepdim=True)
+    ) < 1e-6  # a constant; elsewhere it is at least 1 brighter
+    for each in range(len(image)):
+        assert 0.05 < hidden[each].float().mean() < 0.6
+        assert not blank[each][:, hidden[each, 0]].any()
+        assert (counts[each][:, hidden[each, 0]] == 1).all()
+        assert (blank[each] == plain[each])[:, ~hidden[each, 0]].all()
