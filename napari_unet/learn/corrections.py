@@ -11,8 +11,8 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
-from napari_unet.infer.image import nearest, rescale
-from napari_unet.infer.scale import find_scale
+from napari_unet.infer.image import median_diameter, nearest, rescale
+from napari_unet.infer.scale import enlargement, scale_factor
 from napari_unet.infer.segment import Seen, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
@@ -72,7 +72,7 @@ class Corrections:
 
 
 def correction_tiles(
-    model: Model, corrections: list[Corrections], device: str = "auto"
+    model: Model, corrections: list[Corrections]
 ) -> Job[tuple[list[TrainingTile], list[TrainingTile]]]:
     """Make tiles from corrections, and hold some of them out to score on.
 
@@ -86,8 +86,6 @@ def correction_tiles(
         Says how images are normalised and what labels mean.
     corrections : list of Corrections
         One for each corrected image.
-    device : str
-        Where the model looks at an image of which nobody said how wide its objects are, to find the scale it works at.
 
     Yields
     ------
@@ -116,7 +114,7 @@ def correction_tiles(
                 f"The labels of {each.name!r} are {each.labels.shape} pixels and the image "
                 f"{seen.shape}: segment it again, so that they fit."
             )
-        factor, _ = yield from find_scale(model, seen, each.diameter, device)
+        factor = learned_scale(model, each)
         for index in np.ndindex(each.labels.shape[: each.labels.ndim - model.ndim]):
             if not each.state[index].any():
                 continue
@@ -157,6 +155,24 @@ def known_weight(
     if (known & (labels > 0)).any() and not weight[2][labels > 0].any():
         weight[2] = 0
     return weight
+
+
+def learned_scale(model: Model, given: Corrections) -> float:
+    """Return by how much an image is enlarged to be learned from: by its diameter, or as wide as its objects are.
+
+    Of objects that are known in part, all of their pixels count: what the model proposed and the hand left of it. The
+    model's look at the image, by which it is segmented, is not asked: far from what it knows it sees objects where
+    there are none.
+    """
+    if given.diameter is not None or model.smallest is None or model.task == "classes":
+        return scale_factor(model, given.diameter)
+    sizes = []
+    for index in np.ndindex(given.labels.shape[: given.labels.ndim - model.ndim]):
+        labels, state = given.labels[index], given.state[index]
+        if state.any():
+            counts = np.bincount(labels.ravel())
+            sizes.append(counts[np.setdiff1d(labels[state > 0], [0])])
+    return enlargement(model, median_diameter(np.concatenate(sizes), model.ndim)) if sizes else 1.0
 
 
 def _slice_tile(

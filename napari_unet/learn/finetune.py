@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.learn.corrections import correction_tiles
+from napari_unet.learn.corrections import correction_tiles, learned_scale
 from napari_unet.learn.replay import replay_tiles
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import typical_diameter
@@ -61,7 +61,9 @@ def fine_tune(
         If nothing is corrected, or labels do not fit their image.
     """
     settings = settings or TrainSettings()
-    tiles, held_out = yield from correction_tiles(model, corrections, settings.device)
+    if all(learned_scale(model, each) == 1 for each in corrections):
+        model = replace(model, smallest=None)  # it will work at the scale it learned at, without a look at the image
+    tiles, held_out = yield from correction_tiles(model, corrections)
     names = (f"corrections of {each.name or 'an image'}" for each in corrections)
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *names))),  # each once, however many rounds

@@ -13,15 +13,12 @@ from napari_unet import DataError, Model
 from napari_unet.infer import segment
 from napari_unet.infer.image import percentiles
 from napari_unet.infer.lazy import LazyArray
-from napari_unet.infer.scale import find_scale
 from napari_unet.infer.segment import prepare
 from napari_unet.jobs import run
 from napari_unet.learn import corrections as module
 from napari_unet.learn.corrections import Corrections, State, correction_tiles, known_weight
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_unet.learn.targets import TrainingTile
 
 SIDE = 40  # of a slice, in pixels
@@ -284,17 +281,17 @@ def test_what_is_given_stays_as_it_was(model: Model) -> None:
 
 
 @pytest.mark.parametrize("brush", [CONFIRMED, PAINTED])
-def test_images_are_learned_at_the_scale_they_are_segmented_at(thresholding: Callable[..., Model], brush: int) -> None:
-    y, x = np.indices((SIDE, SIDE)) % 8
-    image = ((y < 4) & (x < 4)).astype(np.float32)
-    labels = np.where(image > 0, np.indices((SIDE, SIDE))[0] // 8 * 5 + np.indices((SIDE, SIDE))[1] // 8 + 1, 0)
+def test_images_of_small_objects_are_learned_enlarged(brush: int) -> None:
+    rows, columns = np.indices((SIDE, SIDE))
+    plane = np.where((rows % 8 < 4) & (columns % 8 < 4), rows // 8 * 5 + columns // 8 + 1, 0)
+    labels = np.stack([plane] * 3)  # the same numbers in each frame
     state = np.zeros(labels.shape, np.uint8)
-    state[:, 1:3] = brush  # strokes are narrower than the objects
+    state[:, :, 1:3] = brush  # strokes are narrower than the objects
+    image = places(*labels.shape)
+    model = replace(Model.new(width=1, depth=0), diameter=10.0)
     for smallest, factor in ((None, 1), (6.5, 1.5), (30.0, 2), (4.0, 1)):
-        model = replace(thresholding(), smallest=smallest, diameter=10.0)
-        found, _ = run(find_scale(model, segment.see(model, image), None))
-        assert found == factor
-        tiles, _ = run(correction_tiles(model, [Corrections(image, labels, state)]))
+        tiles, _ = run(correction_tiles(replace(model, smallest=smallest), [Corrections(image, labels, state, "TYX")]))
         assert tiles[0].image.shape[1] == round(SIDE * factor)
-        tiles, _ = run(correction_tiles(model, [Corrections(image, labels, state, diameter=10.0)]))
-        assert tiles[0].image.shape[1] == SIDE  # what the user says goes before
+    given = Corrections(image, labels, state, "TYX", diameter=10.0)
+    tiles, _ = run(correction_tiles(replace(model, smallest=30.0), [given]))
+    assert tiles[0].image.shape[1] == SIDE  # what the user says goes before
