@@ -172,7 +172,8 @@ def learned_scale(model: Model, given: Corrections) -> float:
         if state.any():
             counts = np.bincount(labels.ravel())
             sizes.append(counts[np.setdiff1d(labels[state > 0], [0])])
-    return enlargement(model, median_diameter(np.concatenate(sizes), model.ndim)) if sizes else 1.0
+    diameter = median_diameter(np.concatenate(sizes), model.ndim) if sizes else None
+    return enlargement(model, diameter, given.labels.shape[-model.ndim :])
 
 
 def _slice_tile(
