@@ -107,7 +107,7 @@ def _run(
 ) -> Job[NDArray[np.float32]]:
     import torch
 
-    from napari_unet.nets.unet import activate
+    from napari_unet.nets.unet import activate, pad_to
 
     plan = plan_tiles(image.shape[1:], side, network.halo, network.stride)
     looks = _mirrorings(image.ndim - 1) if flips else [()]
@@ -116,10 +116,10 @@ def _run(
     for done, (part, axes) in enumerate(steps):
         yield Progress(done, len(steps), "tiles")
         with torch.inference_mode():
+            x = torch.from_numpy(np.array(image[(slice(None), *part.read)], order="C")).to(place, dtype)[None]
             # whole cells of the pooling grid before they are mirrored: so the grid lies on the same pixels after it
-            tile = np.flip(_whole_cells(image[(slice(None), *part.read)], network.stride), axes)
-            x = torch.from_numpy(np.array(tile, order="C")).to(place, dtype)
-            logits = network(_channels_last(x[None])).flip(axes)[(..., *part.crop)]
+            x = pad_to(x, network.stride).flip(axes) if axes else x
+            logits = network(_channels_last(x)).flip(axes)[(..., *part.crop)]
             seen = activate(logits, network.config.classes)[0] / len(looks)
             maps[(slice(None), *part.write)] += seen.cpu().numpy()
     yield Progress(len(steps), len(steps), "tiles")
@@ -130,11 +130,6 @@ def _mirrorings(ndim: int) -> list[tuple[int, ...]]:
     """Return the axes, counted from the last, to mirror along in each look; the first look is at the image as it is."""
     axes = range(-ndim, 0)
     return [chosen for count in range(ndim + 1) for chosen in combinations(axes, count)]
-
-
-def _whole_cells(tile: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-    """Repeat the last pixel of each spatial axis up to a multiple of the stride, as the network would."""
-    return np.pad(tile, [(0, 0), *((0, -n % stride) for n in tile.shape[1:])], mode="edge")
 
 
 def _ready(network: UNet, place: torch.device, dtype: torch.dtype) -> UNet:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.errors import ImageError
-from napari_unet.infer.image import median_diameter
+from napari_unet.infer.image import estimate_diameter
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.jobs import Job, Progress, as_part
@@ -34,12 +34,18 @@ def scale_factor(model: Model, diameter: float | None) -> float:
     return float(np.clip(model.diameter / diameter, 0.05, 8))
 
 
-def enlargement(model: Model, diameter: float | None, shape: Sequence[int]) -> float:
-    """Return by how much to enlarge planes of this shape when nobody gave a diameter but it was found: 1, 1.5 or 2.
+def may_enlarge(model: Model, diameter: float | None, shape: Sequence[int]) -> bool:
+    """Return whether a model enlarges an image of this shape by itself, if its objects turn out to be small."""
+    spatial = shape[-model.ndim :]
+    return diameter is None and model.smallest is not None and model.task == "instances" and prod(spatial) <= LARGEST
+
+
+def enlargement(model: Model, diameter: float | None) -> float:
+    """Return by how much to enlarge an image that may be when this diameter was found in it: 1, 1.5 or 2.
 
     Few steps, so that images of one kind, and an image before and after its correction, get the same.
     """
-    if model.smallest is None or diameter is None or prod(shape) > LARGEST:
+    if model.smallest is None or diameter is None:
         return 1.0
     return 2.0 if 1.75 * diameter < model.smallest else 1.5 if 1.25 * diameter < model.smallest else 1.0
 
@@ -61,14 +67,12 @@ def find_scale(model: Model, seen: Seen, diameter: float | None, device: str = "
     device : str
         Where to look.
     """
-    if diameter is not None or model.smallest is None or model.task == "classes":
+    if not may_enlarge(model, diameter, seen.shape):
         return scale_factor(model, diameter), []
-    leading, spatial = seen.shape[: -model.ndim], seen.shape[-model.ndim :]
-    if prod(spatial) > LARGEST:
-        return 1.0, []
-    plane, _ = seen.read([*(n // 2 for n in leading), *[slice(None)] * model.ndim])
+    middle = [n // 2 for n in seen.shape[: -model.ndim]]
+    plane, _ = seen.read([*middle, *[slice(None)] * model.ndim])
     maps = yield from as_part(predict_tiles(model, plane, device), lambda _: Progress(0, 1, "looking at the size"))
-    counts = np.bincount(decode(model, maps).ravel())[1:]
-    factor = enlargement(model, median_diameter(counts, model.ndim) if len(counts) >= FEW else None, spatial)
+    labels = decode(model, maps)
+    factor = enlargement(model, estimate_diameter(labels) if labels.max(initial=0) >= FEW else None)
     said = f"enlarged {factor:g} times, since the objects are small; give a diameter to choose yourself"
     return factor, [said] if factor > 1 else []

@@ -44,8 +44,8 @@ class SegmentSettings:
     flips: bool = field(
         default=False,
         metadata={
-            "help": "Look at the image mirrored too and take the mean: slightly better outlines, in 4 times the time "
-            "(3-D model: 8)."
+            "help": "Look at the image mirrored too and take the mean: steadier where the model is unsure, in 4 times "
+            "the time (3-D model: 8)."
         },
     )
 

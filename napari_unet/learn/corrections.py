@@ -12,7 +12,7 @@ from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
 from napari_unet.infer.image import median_diameter, nearest, rescale
-from napari_unet.infer.scale import enlargement, scale_factor
+from napari_unet.infer.scale import enlargement, may_enlarge, scale_factor
 from napari_unet.infer.segment import Seen, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
@@ -164,16 +164,15 @@ def learned_scale(model: Model, given: Corrections) -> float:
     model's look at the image, by which it is segmented, is not asked: far from what it knows it sees objects where
     there are none.
     """
-    if given.diameter is not None or model.smallest is None or model.task == "classes":
+    if not may_enlarge(model, given.diameter, given.labels.shape):
         return scale_factor(model, given.diameter)
     sizes = []
     for index in np.ndindex(given.labels.shape[: given.labels.ndim - model.ndim]):
         labels, state = given.labels[index], given.state[index]
         if state.any():
-            counts = np.bincount(labels.ravel())
-            sizes.append(counts[np.setdiff1d(labels[state > 0], [0])])
-    diameter = median_diameter(np.concatenate(sizes), model.ndim) if sizes else None
-    return enlargement(model, diameter, given.labels.shape[-model.ndim :])
+            ids, counts = np.unique(labels, return_counts=True)
+            sizes.append(counts[np.isin(ids, labels[state > 0]) & (ids > 0)])
+    return enlargement(model, median_diameter(np.concatenate(sizes), model.ndim) if sizes else None)
 
 
 def _slice_tile(

@@ -61,8 +61,6 @@ def fine_tune(
         If nothing is corrected, or labels do not fit their image.
     """
     settings = settings or TrainSettings()
-    if all(learned_scale(model, each) == 1 for each in corrections):
-        model = replace(model, smallest=None)  # it will work at the scale it learned at, without a look at the image
     tiles, held_out = yield from correction_tiles(model, corrections)
     names = (f"corrections of {each.name or 'an image'}" for each in corrections)
     provenance = Provenance.now(
@@ -71,6 +69,8 @@ def fine_tune(
         recipe=asdict(settings),
         parent=model.version,
     )
+    if all(learned_scale(model, each) == 1 for each in corrections):
+        model = replace(model, smallest=None)  # it will work at the scale it learned at, without a look at the image
     if model.diameter is None or not any(each.diameter for each in corrections):  # nobody said it
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
     share = sum(tile.share for tile in tiles) * settings.replay / (1 - settings.replay)

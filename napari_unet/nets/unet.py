@@ -83,7 +83,7 @@ class UNet(nn.Module):
             ``(N, out_channels, *spatial)``, the same spatial size as `x`.
         """
         size = x.shape[2:]
-        x = _pad_to(x, self.stride)
+        x = pad_to(x, self.stride)
         skips = []
         for block in self.down[:-1]:
             x = block(x)
@@ -150,7 +150,7 @@ def _double_conv(ndim: int, *channels: int) -> nn.Sequential:
     return nn.Sequential(*layers)
 
 
-def _pad_to(x: Tensor, multiple: int) -> Tensor:
+def pad_to(x: Tensor, multiple: int) -> Tensor:
     """Repeat the last pixel of each spatial axis up to a multiple; repeating works from one pixel up."""
     pad = [p for n in reversed(x.shape[2:]) for p in (0, -n % multiple)]
     return F.pad(x, pad, mode="replicate") if any(pad) else x

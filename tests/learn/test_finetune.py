@@ -93,6 +93,13 @@ def test_a_trained_model_learns_made_images_along_so_that_it_forgets_less(monkey
     assert shares == [0.0, 1.0]  # as often as the one corrected tile, of which a part is held out
 
 
+def test_labels_that_do_not_fit_are_told_also_to_a_model_that_enlarges() -> None:
+    model = replace(Model.new(width=4, depth=1), smallest=30.0)
+    state = np.full((90, 96), State.CONFIRMED, np.uint8)
+    with pytest.raises(DataError, match="segment it again, so that they fit"):
+        run(fine_tune(model, [Corrections(IMAGE, LABELS, state)], SETTINGS))
+
+
 def test_a_model_works_at_the_scale_it_learned_at() -> None:
     settings = replace(SETTINGS, steps=1)
     for smallest, kept in ((30.0, 30.0), (8.0, None)):  # the disks are 10 pixels wide
