@@ -19,6 +19,7 @@ from napari_unet.terminal import (
     Commands,
     DeviceOption,
     DiameterOption,
+    FlipsOption,
     Interrupt,
     JsonOption,
     ModelOption,
@@ -36,11 +37,6 @@ from napari_unet.terminal import (
 if TYPE_CHECKING:
     from napari_unet.jobs import Progress
     from napari_unet.learn.metrics import Scores
-
-FlipsOption = Annotated[
-    bool,
-    typer.Option("--flips", help="Look mirrored too and take the mean: slightly better outlines, in 4 times the time."),
-]
 
 app = typer.Typer(
     cls=Commands,
@@ -139,8 +135,7 @@ def segment(
     """
     from napari_unet.exchange.files import found, plan, segment_file
 
-    settings = segment_settings(channel, diameter, device, set_)
-    settings = replace(settings, flips=flips or settings.flips)
+    settings = segment_settings(channel, diameter, device, set_, flips=flips)
     check_json(json_)
     loaded = Model.load(model)
     output = output.expanduser()
@@ -202,8 +197,7 @@ def evaluate(
     from napari_unet.learn.evaluate import read_pairs
     from napari_unet.learn.metrics import summarise
 
-    settings = segment_settings(channel, diameter, device, set_)
-    settings = replace(settings, flips=flips or settings.flips)
+    settings = segment_settings(channel, diameter, device, set_, flips=flips)
     check_json(json_)
     pairs = read_pairs(folder)
     loaded = Model.load(model)
