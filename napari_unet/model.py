@@ -71,6 +71,11 @@ class Model:
         Thresholds from maps to instances.
     provenance : Provenance
         Where it comes from.
+    familiar : float32 array, ``(images, windows, channels)``, or None
+        What images that it learned from look like, to its base if it has one, else to itself; see
+        :mod:`napari_unet.infer.familiar`.
+    base : Model or None
+        The one it came from by fine-tuning, which segments images that only that one knows.
     """
 
     network: UNet
@@ -84,6 +89,8 @@ class Model:
     smallest: float | None = None
     decode: DecodeSettings = field(default_factory=DecodeSettings)
     provenance: Provenance = field(default_factory=Provenance)
+    familiar: NDArray[np.float32] | None = None
+    base: Model | None = None
 
     def __repr__(self) -> str:
         """Say what one would ask of a model at a prompt, not its layers."""
@@ -183,7 +190,8 @@ class Model:
         ModelFileError
             If there is no such model, or the file is truncated, foreign, hostile or newer than this version.
         """
-        return cls(**read(find(name_or_path), _in_header()))
+        own, *base = read(find(name_or_path), _in_header())
+        return cls(**own, base=cls(**base[0]) if base else None)
 
     def save(self, path: str | os.PathLike[str], *, half: bool = False) -> Path:
         """Write the model to one file, whole or not at all.
@@ -209,15 +217,18 @@ class Model:
         check_suffix(target)
         if not target.parent.is_dir():
             raise ModelFileError(f"The folder {str(target.parent)!r} does not exist: make it first or choose another.")
-        header = {key: getattr(self, key) for key in _in_header()}
-        header |= {"decode": asdict(self.decode), "provenance": asdict(self.provenance)}
         try:
-            write_whole(target, packed(self.network, header, half=half))
+            write_whole(target, packed([each._record() for each in (self, self.base) if each], half=half))
         except OSError as error:
             raise ModelFileError(
                 f"{str(target)!r} cannot be written ({error}): choose another place, or make room."
             ) from error
         return target
+
+    def _record(self) -> dict[str, Any]:
+        """Return what stands in a file of this model: all fields but the base."""
+        plain = {"decode": asdict(self.decode), "provenance": asdict(self.provenance)}
+        return {key: getattr(self, key) for key in ("network", "familiar", *_in_header())} | plain
 
     def with_classes(self, classes: Sequence[str], task: Literal["instances", "classes"] = "classes") -> Model:
         """Return a model that sees as this one does and says something else: the same body, an untrained head.
@@ -244,6 +255,7 @@ class Model:
         decode = DecodeSettings(min_size=_MIN_SIZE[self.ndim])
         origin = replace(self.provenance, recipe={})  # of what it will say it has learned nothing yet
         new = replace(self, network=network, task=task, classes=tuple(classes), decode=decode, provenance=origin)
+        new = replace(new, familiar=None, base=None)
         return new if task == "instances" else replace(new, diameter=None, smallest=None)  # classes have no width
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
@@ -290,5 +302,5 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _in_header() -> list[str]:
-    """Return the fields of a model that stand in its file's header: all but the network."""
-    return [each.name for each in fields(Model) if each.name != "network"]
+    """Return the fields of a model that stand in its file's header: all that are no arrays."""
+    return [each.name for each in fields(Model) if each.name not in ("network", "familiar", "base")]

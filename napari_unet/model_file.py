@@ -12,16 +12,16 @@ from napari_unet.errors import ModelFileError
 from napari_unet.nets.config import UNetConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
 
     from napari_unet.nets.unet import UNet
 
-# 2: decode has `middle`; 3: the network has `top` and `halve`, the model `smallest`. An older file is read with what
-# there was before.
-SCHEMA = 3
+# 2: decode has `middle`; 3: the network has `top` and `halve`, the model `smallest`; 4: there may be `familiar` and a
+# base. An older file is read with what there was before.
+SCHEMA = 4
 SUFFIX = ".unet"
 TASKS = ("instances", "classes")
 IN_CHANNELS = {"grey": 1, "rgb": 3}
@@ -29,6 +29,8 @@ IN_CHANNELS = {"grey": 1, "rgb": 3}
 _KEY = "napari_unet"
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
 _DTYPES = {"F16", "BF16", "F32"}
+_BASE = "base."  # before the names of the weights of a model's base
+_FAMILIAR = "familiar"
 
 
 @dataclass(frozen=True)
@@ -118,33 +120,48 @@ def weights_of(network: UNet) -> dict[str, Tensor]:
     return {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
-def packed(network: UNet, header: Mapping[str, Any], *, half: bool) -> bytes:
-    """Return a model file: the weights, and a header that says their architecture and what is given here.
+def packed(records: Sequence[Mapping[str, Any]], *, half: bool) -> bytes:
+    """Return a model file: weights, and headers that say their architecture and all else.
 
     Parameters
     ----------
-    network : UNet
-        Its weights and its architecture.
-    header : mapping
-        All other fields of a model, as plain values.
+    records : sequence of mapping
+        The fields of the model, and then those of its base, if it has one: ``network``, ``familiar``, and the others as
+        plain values.
     half : bool
         Convolutions in float16; statistics of norms may lie outside its range and stay float32.
     """
+    import torch
     from safetensors.torch import save
 
-    weights = weights_of(network)
-    if half:
-        weights = {k: v.half() if v.ndim > 1 else v for k, v in weights.items()}
-    text = json.dumps({"schema": SCHEMA, "config": network.config.to_dict(), **header})
-    return save(weights, metadata={_KEY: text})
+    tensors, headers = {}, {}
+    for prefix, record in zip(("", _BASE), records, strict=False):
+        header = dict(record)
+        network, familiar = header.pop("network"), header.pop(_FAMILIAR)
+        for key, value in weights_of(network).items():
+            tensors[prefix + key] = value.half() if half and value.ndim > 1 else value
+        if familiar is not None:
+            tensors[prefix + _FAMILIAR] = torch.from_numpy(familiar).half()
+        headers[prefix + _KEY] = json.dumps({"schema": SCHEMA, "config": network.config.to_dict(), **header})
+    return save(tensors, metadata=headers)
 
 
-def read(path: Path, keys: Collection[str]) -> dict[str, Any]:
-    """Return what a model file holds: the network, and the `keys` of its header; ModelFileError if it is unsound."""
-    import torch
+def read(path: Path, keys: Collection[str]) -> list[dict[str, Any]]:
+    """Return what a model file holds; ModelFileError if it is unsound.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    keys : collection of str
+        What stands in a header.
+
+    Returns
+    -------
+    list of dict
+        The fields of the model, and of its base if it has one.
+    """
     from safetensors import SafetensorError, safe_open
-
-    from napari_unet.nets.unet import UNet
 
     try:
         size = path.stat().st_size
@@ -153,16 +170,45 @@ def read(path: Path, keys: Collection[str]) -> dict[str, Any]:
         if size < 8 or declared > min(size - 8, _MAX_HEADER):
             raise ModelFileError(f"{path.name!r} is not a whole model file: copy it again, or export it again.")
         with safe_open(path, framework="pt") as file:
-            config, record = _checked_header(path.name, (file.metadata() or {}).get(_KEY), keys)
-            _check_tensors(path.name, config, file)
-            weights = {key: file.get_tensor(key).to(torch.float32) for key in file.keys()}  # noqa: SIM118
+            headers, names = file.metadata() or {}, set(file.keys())
+            parts = [_read_part(path.name, file, headers.get(_KEY), names, "", keys)]
+            if _BASE + _KEY in headers:
+                parts.append(_read_part(path.name, file, headers[_BASE + _KEY], names, _BASE, keys))
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path.name!r} is not a whole model file ({error}): copy it again.") from error
-    if not all(part.isfinite().all() for part in weights.values()):
-        raise ModelFileError(f"{path.name!r} has weights that are not numbers: copy it again.")
+    kinds = {(part["network"].config, part["task"], part["channels"], part["normalisation"]) for part in parts}
+    if len(kinds) > 1:  # a base that sees or says something else
+        raise ModelFileError(f"The header of {path.name!r} contradicts itself: export the model again.")
+    if names:
+        raise ModelFileError(
+            f"The weights in {path.name!r} do not fit its architecture ({min(names)!r}): export the model again."
+        )
+    return parts
+
+
+def _read_part(
+    name: str, file: Any, header: str | None, names: set[str], prefix: str, keys: Collection[str]
+) -> dict[str, Any]:
+    """Return the fields of a model or of its base, and take its tensors from the `names`."""
+    import torch
+
+    from napari_unet.nets.unet import UNet
+
+    config, record = _checked_header(name, header, keys)
+    with torch.device("meta"):
+        expected = {prefix + key: list(v.shape) for key, v in weights_of(UNet(config)).items()}
+    if prefix + _FAMILIAR in names:
+        images = file.get_slice(prefix + _FAMILIAR).get_shape()[:2]
+        expected[prefix + _FAMILIAR] = [*images, config.features]
+    _check_tensors(name, expected, names, file)
+    names.difference_update(expected)
+    tensors = {key.removeprefix(prefix): file.get_tensor(key).to(torch.float32) for key in expected}
+    if not all(part.isfinite().all() for part in tensors.values()):
+        raise ModelFileError(f"{name!r} has weights that are not numbers: copy it again.")
+    familiar = tensors.pop(_FAMILIAR, None)
     network = UNet(config)
-    network.load_state_dict(weights, strict=False)  # names were compared; batch counters are not kept
-    return {"network": network.eval(), **record}
+    network.load_state_dict(tensors, strict=False)  # names were compared; batch counters are not kept
+    return {"network": network.eval(), _FAMILIAR: None if familiar is None else familiar.numpy(), **record}
 
 
 def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple[UNetConfig, dict[str, Any]]:
@@ -208,18 +254,12 @@ def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple
     return config, record
 
 
-def _check_tensors(name: str, config: UNetConfig, file: Any) -> None:
+def _check_tensors(name: str, expected: Mapping[str, list[int]], names: set[str], file: Any) -> None:
     """Compare names, shapes and dtypes with the architecture before any tensor is read."""
-    import torch
-
-    from napari_unet.nets.unet import UNet
-
-    with torch.device("meta"):
-        expected = {key: list(v.shape) for key, v in weights_of(UNet(config)).items()}
-    found = set(file.keys())
-    if found != set(expected):
-        odd = sorted(found ^ set(expected))[0]
-        raise ModelFileError(f"The weights in {name!r} do not fit its architecture ({odd!r}): export the model again.")
+    if missing := expected.keys() - names:
+        raise ModelFileError(
+            f"The weights in {name!r} do not fit its architecture ({min(missing)!r}): export the model again."
+        )
     for key, shape in expected.items():
         part = file.get_slice(key)
         if part.get_shape() != shape or part.get_dtype() not in _DTYPES:

@@ -374,7 +374,7 @@ def test_ctrl_c_keeps_the_best(pairs: Path, tmp_path: Path, monkeypatch: pytest.
 def test_ctrl_c_before_the_first_step_ends_all(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_unet.learn import recipe
 
-    monkeypatch.setattr(recipe, "_read_tile", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr(recipe, "_read_tiles", lambda *_: signal.raise_signal(signal.SIGINT))
     result = run("train", pairs, "--output", tmp_path / "mine.unet")
     assert result.exit_code == 130
     assert result.stderr.endswith("stopped.\n")

@@ -98,6 +98,26 @@ def test_what_is_saved_is_loaded(how: dict[str, Any], tmp_path: Path) -> None:
         assert torch.equal(before.network(x), after.network(x))
 
 
+def test_a_base_and_what_images_look_like_are_kept(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    looks = [random.random((n, 9, small().config.features)).astype(np.float16).astype(np.float32) for n in (3, 2)]
+    base = replace(small(seed=1), name="base", diameter=30.0, decode=DecodeSettings(seed=0.3), familiar=looks[0])
+    before = replace(small(), name="tuned", base=base, familiar=looks[1])
+    after = Model.load(before.save(tmp_path / "it.unet", half=True))
+    assert after.base is not None
+    for one, other in ((after, before), (after.base, base)):
+        assert (one.name, one.diameter, one.decode) == (other.name, other.diameter, other.decode)
+        np.testing.assert_array_equal(one.familiar, other.familiar)
+    assert after.base.base is None
+    assert after.version != after.base.version
+    assert Model.load(base.save(tmp_path / "base.unet", half=True)).version == after.base.version
+
+
+@pytest.mark.parametrize("other", [{"channels": "rgb"}, {"width": 3}, {"classes": ("background", "a", "b")}])
+def test_a_base_of_another_kind_is_refused(other: dict[str, Any], tmp_path: Path) -> None:
+    refused(replace(small(), base=small(**other)).save(tmp_path / "it.unet"), "contradicts itself")
+
+
 def test_half_the_size_and_nearly_the_same_maps(tmp_path: Path) -> None:
     whole, half = small().save(tmp_path / "whole.unet"), small().save(tmp_path / "half.unet", half=True)
     assert half.stat().st_size < 0.75 * whole.stat().st_size  # the rest is the header

@@ -91,6 +91,25 @@ def predict_tiles(
         side = min(side, max(image.shape[1:])) // 2
 
 
+def features(model: Model, image: NDArray[np.float32], device: str = "auto") -> NDArray[np.float32]:
+    """Return the means over an image ``(in_channels, *spatial)`` of all features on the way down, ``(channels,)``.
+
+    It is read whole, so it should be no larger than a tile.
+    """
+    import torch
+
+    from napari_unet.nets.unet import pad_to
+
+    place = pick_device(device)
+    dtype = half_precision(place) or torch.float32
+    network = _ready(model.network, place, dtype)
+    with torch.inference_mode():
+        x = torch.from_numpy(np.array(image, order="C")).to(place, dtype)[None]
+        levels = network.encode(_channels_last(pad_to(x, network.stride)))
+        found: NDArray[np.float32] = torch.cat([x[0].float().flatten(1).mean(dim=1) for x in levels]).cpu().numpy()
+    return found
+
+
 def longest_side(shape: Sequence[int], pixels: int) -> int:
     """Return the longest side that tiles of at most so many pixels can have; what short axes leave, others use."""
     left = float(pixels)

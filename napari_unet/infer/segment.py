@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError
+from napari_unet.infer.familiar import choose
 from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
@@ -133,11 +134,13 @@ def predict(
     ImageError
         If the image does not fit the model.
     """
-    array, _ = prepare(model, image, axes, channel)
+    seen = see(model, image, axes, channel)
+    array, _ = seen.read()
     if array.ndim != model.ndim + 1:
         raise ImageError(
             f"The image has {array.ndim - 1} axes besides channels and the model {model.ndim}: predict slice by slice."
         )
+    model, _ = run(choose(model, seen, device))
     return run(predict_tiles(model, array, device))
 
 
@@ -181,6 +184,7 @@ def segment_job(
     began = time.perf_counter()
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
+    model, chosen = yield from choose(model, seen, settings.device)
     model = _with_thresholds(model, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
@@ -200,7 +204,7 @@ def segment_job(
         labels[index] = found
     each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
     alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
-    return Segmentation(labels, (*seen.notes, *enlarged, *alone, *_said(broken)), time.perf_counter() - began)
+    return Segmentation(labels, (*seen.notes, *chosen, *enlarged, *alone, *_said(broken)), time.perf_counter() - began)
 
 
 def prepare(

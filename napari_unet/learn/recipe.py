@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
+from napari_unet.infer.familiar import planes_of, signatures
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
-from napari_unet.learn.evaluate import read_pairs, score_tiles, tune
+from napari_unet.learn.evaluate import quietly, read_pairs, score_tiles, tune
 from napari_unet.learn.settings import SCRATCH, Augmentation, TrainSettings
 from napari_unet.learn.targets import check_objects, training_tile, typical_diameter, with_enlarged
 from napari_unet.learn.train import train
@@ -54,6 +56,8 @@ class Source:
         Only images whose column in `index` has one of these values.
     leave_out : tuple of str
         Patterns such as ``kidney*`` of the names of images that are neither learned from nor scored on.
+    pieces : int or None
+        The masks name classes; the connected pieces of this one are the objects.
     notice : str
         Licence notice that goes with the weights.
     """
@@ -64,6 +68,7 @@ class Source:
     index: str = ""
     where: Mapping[str, list[str]] = field(default_factory=dict)
     leave_out: tuple[str, ...] = ()
+    pieces: int | None = None
     notice: str = ""
 
     def __post_init__(self) -> None:
@@ -186,8 +191,8 @@ def load_tiles(
     for i, (source, image_path, mask_path, size, group) in enumerate(found):
         yield Progress(i, len(found), f"reading {image_path.name}")
         share = source.share / size**0.5 / mass[id(source)]  # a field cut into many tiles is not seen more often
-        tile = _read_tile(model, image_path, mask_path, share)
-        tiles[group in outside].extend(with_enlarged(tile, model.task, smallest))
+        for tile in _read_tiles(model, image_path, mask_path, source.pieces, share):
+            tiles[group in outside].extend(with_enlarged(tile, model.task, smallest))
     return tiles
 
 
@@ -233,17 +238,16 @@ def _held_out_groups(groups: list[str], share: float) -> set[str]:
     return set(np.random.default_rng(0).permutation(groups)[:count].tolist())
 
 
-def _read_tile(model: Model, image_path: Path, mask_path: Path, share: float) -> TrainingTile:
+def _read_tiles(
+    model: Model, image_path: Path, mask_path: Path, pieces: int | None, share: float
+) -> list[TrainingTile]:
+    """Return a tile of an image, or one of each slice where the model has fewer axes than the image."""
     image, labels = read_image(image_path), read_labels(mask_path)
     array, _ = prepare(model, image.data, image.axes)
     if array.shape[1:] != labels.shape:
         raise DataError(
             f"The mask {mask_path.name!r} is {labels.shape} pixels and its image {array.shape[1:]}: give "
             "masks of the same size as the images."
-        )
-    if labels.ndim != model.ndim:
-        raise DataError(
-            f"The image {image_path.name!r} has {labels.ndim} axes and the model {model.ndim}: cut it into slices."
         )
     if len(array) == 3 and (array[0] == array[1]).all() and (array[0] == array[2]).all():
         array = array[:1]  # grey: kept once, repeated in the batch
@@ -252,7 +256,13 @@ def _read_tile(model: Model, image_path: Path, mask_path: Path, share: float) ->
             f"The mask {mask_path.name!r} has class {labels.max()}, but the classes are 0 to "
             f"{len(model.classes) - 1}: renumber it, or name the other classes too."
         )
-    return training_tile(array, labels, model.task, share=share, name=image_path.stem)
+    if pieces is not None:
+        labels = ndi.label(labels == pieces)[0]
+    slices = list(np.ndindex(labels.shape[: labels.ndim - model.ndim]))
+    return [
+        training_tile(array[:, *at], labels[at], model.task, share=share / len(slices), name=image_path.stem)
+        for at in slices
+    ]
 
 
 def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bool] = bool) -> Job[TrainResult]:
@@ -279,6 +289,8 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     )
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
     tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
+    known = yield from quietly(signatures(tuned, planes_of(t.image for t in tiles), recipe.train.device), 0, 1)
+    tuned = replace(tuned, familiar=known)
     if not held_out:
         return replace(result, model=tuned)
     after = yield from score_tiles(tuned, held_out, recipe.train.device)
@@ -299,7 +311,7 @@ def _beginning(recipe: Recipe) -> Model:
     """Return the model that a recipe begins with, with a new head if the recipe says something else than it."""
     if recipe.start:
         model = Model.load(recipe.start)
-        model = replace(model, name=recipe.name, smallest=recipe.smallest)
+        model = replace(model, name=recipe.name, smallest=recipe.smallest, familiar=None, base=None)
         task, classes = recipe.task or model.task, recipe.classes or model.classes
         if (task, len(classes)) == (model.task, len(model.classes)):
             return replace(model, classes=classes)

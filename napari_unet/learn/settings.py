@@ -66,13 +66,6 @@ class TrainSettings:
     weight_decay: float = _setting(1e-4, 0.0, 1.0, "", "Pull of the weights towards zero.")
     ema: float = _setting(0.995, 0.0, 0.99999, "", "Averaging of the weights over steps, which evens out noise.")
     freeze_norms: bool = _setting(False, 0, 1, "", "Keep the base model's statistics: for images like its own.")
-    replay: float = _setting(
-        0.0,
-        0.0,
-        0.9,
-        "",
-        "In fine-tuning: share of made nuclei that are learned along, to forget less of them; costs progress.",
-    )
     keep_best: bool = _setting(
         False, 0, 1, "", "Keep the weights that scored best, not the last; their score then flatters them."
     )

@@ -13,6 +13,7 @@ import torch
 
 from napari_unet.errors import DataError, DeviceError
 from napari_unet.infer.device import half_precision, out_of_memory, pick_device
+from napari_unet.infer.familiar import planes_of, remembering
 from napari_unet.infer.segment import check_names, prepare
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.learn.augment import augment
@@ -340,6 +341,7 @@ def fit(
         parent=model.version if model.provenance.data else None,
     )
     start = replace(model, diameter=model.diameter or typical_diameter(tiles))
+    start = run(remembering(start, planes_of(tile.image for tile in tiles), chosen.device), report)
     return run(train(start, tiles, scored, chosen, provenance=provenance), report).model
 
 

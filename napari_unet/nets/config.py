@@ -74,6 +74,17 @@ class UNetConfig:
         widths = [min(self.width * 2**level, self.max_width) for level in range(self.depth + 1)]
         return (self.top or widths[0], *widths[1:])
 
+    @property
+    def handed(self) -> tuple[int, ...]:
+        """Channels that each level hands up to the one above, top to bottom; the first go to the head."""
+        widths = self.widths
+        return (widths[0], *widths[:-1]) if self.halve else widths
+
+    @property
+    def features(self) -> int:
+        """Channels of all levels on the way down, together."""
+        return sum(self.widths[:-1]) + self.handed[-1]
+
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain numbers for a file."""
         return asdict(self)

@@ -38,9 +38,8 @@ class UNet(nn.Module):
     def __init__(self, config: UNetConfig, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        widths = config.widths
+        widths, handed = config.widths, config.handed
         with torch.random.fork_rng(devices=[]):  # torch's layers draw first weights of their own
-            handed = (widths[0], *widths[:-1]) if config.halve else widths  # by each level to the one above
             self.down = nn.ModuleList(
                 _double_conv(config.ndim, before, width, after)
                 for before, width, after in zip(
@@ -83,13 +82,7 @@ class UNet(nn.Module):
             ``(N, out_channels, *spatial)``, the same spatial size as `x`.
         """
         size = x.shape[2:]
-        x = pad_to(x, self.stride)
-        skips = []
-        for block in self.down[:-1]:
-            x = block(x)
-            skips.append(x)
-            x = self.pool(x)
-        x = self.down[-1](x)
+        *skips, x = self.encode(pad_to(x, self.stride))
         for block in self.up:
             x = F.interpolate(x, scale_factor=2, mode="nearest")
             x = block(torch.cat((skips.pop(), x), dim=1))
@@ -97,6 +90,13 @@ class UNet(nn.Module):
         for axis, length in enumerate(size, start=2):
             logits = logits.narrow(axis, 0, length)
         return logits
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """Return the output of each level on the way down, the image's size first; sizes are multiples of `stride`."""
+        levels: list[Tensor] = []
+        for block in self.down:
+            levels.append(block(self.pool(levels[-1]) if levels else x))
+        return levels
 
     def _initialise(self, seed: int) -> None:
         """He et al. 2015 for convolutions before a ReLU; a small head, so that training starts undecided."""

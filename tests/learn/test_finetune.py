@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 
-from napari_unet import DataError, Model, Provenance
+from napari_unet import DataError, Model
+from napari_unet.infer import familiar
+from napari_unet.infer.familiar import signature
+from napari_unet.infer.segment import see
 from napari_unet.jobs import Progress, run
 from napari_unet.learn import corrections as cells
-from napari_unet.learn import finetune, replay
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.finetune import fine_tune
 from napari_unet.learn.settings import TrainSettings
@@ -78,19 +79,32 @@ def test_strokes_alone_are_learned_from() -> None:
     assert result.model.provenance.data == ("corrections of an image",)
 
 
-def test_a_trained_model_learns_made_images_along_so_that_it_forgets_less(monkeypatch: pytest.MonkeyPatch) -> None:
-    shares: list[float] = []
+def test_a_fine_tuned_model_carries_the_first_one_and_what_its_own_images_look_like() -> None:
+    settings = replace(SETTINGS, steps=1)
+    model = Model.new(width=4, depth=1)
+    assert run(fine_tune(model, [confirmed()], settings)).model.base is None  # it knows of no images
+    model = replace(model, familiar=np.zeros((5, 9, 8), np.float32))
+    once = run(fine_tune(model, [confirmed()], settings)).model
+    assert once.base is model
+    assert once.familiar is not None
+    assert once.familiar.shape == (1, 9, 8)
+    other = Corrections(IMAGE[::-1].T, LABELS[::-1].T, confirmed().state, name="others")
+    twice = run(fine_tune(once, [confirmed(), other], settings)).model
+    assert twice.base is model
+    assert twice.familiar is not None
+    assert len(twice.familiar) == 2
 
-    def spied(model: Model, share: float, *how: Any) -> Any:
-        shares.append(share)
-        return (yield from replay.replay_tiles(model, share, *how))
 
-    monkeypatch.setattr(replay, "COUNT", 2)
-    monkeypatch.setattr(finetune, "replay_tiles", spied)
-    model = replace(Model.new(width=4, depth=1), provenance=Provenance(recipe={"steps": 1}))
-    for part in (0.0, 0.5):
-        run(fine_tune(model, [confirmed()], replace(SETTINGS, steps=1, replay=part)))
-    assert shares == [0.0, 1.0]  # as often as the one corrected tile, of which a part is held out
+def test_of_a_stack_the_corrected_planes_are_known_and_the_middle_by_which_it_is_judged() -> None:
+    stack, labels = np.stack([IMAGE, IMAGE // 2 + 90, IMAGE.T + 30]), np.stack([LABELS] * 3)
+    state = np.zeros(labels.shape, np.uint8)
+    state[2, :40, :40] = State.CONFIRMED
+    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((5, 9, 8), np.float32))
+    tuned = run(fine_tune(model, [Corrections(stack, labels, state, axes="ZYX")], replace(SETTINGS, steps=1))).model
+    assert tuned.familiar is not None
+    middle = run(signature(model, familiar.plane_of(see(model, stack, "ZYX"), (1,), 2)))
+    assert len(tuned.familiar) == 2
+    assert any(np.array_equal(each, middle) for each in tuned.familiar)
 
 
 def test_labels_that_do_not_fit_are_told_also_to_a_model_that_enlarges() -> None:

@@ -221,9 +221,26 @@ def test_masks_that_do_not_fit_are_told_by_name(tmp_path: Path) -> None:
         tifffile.imwrite(tmp_path / "a" / "masks" / "0.tif", mask)
         with pytest.raises(DataError, match=said):
             loaded(tmp_path, Source("a"), model=model)
+    with pytest.raises(UnetError, match=r"2 axes .* needs 3"):
+        loaded(fill(tmp_path / "flat", 1).parent, Source("flat"), model=Model.new(ndim=3, width=1, depth=0))
+
+
+def test_a_stack_is_learned_slice_by_slice_and_drawn_no_more_often_than_an_image(tmp_path: Path) -> None:
     fill(tmp_path / "stack", 1, shape=(5, 24, 24))
-    with pytest.raises(UnetError, match="3 axes and the model 2: cut it into slices"):
-        loaded(tmp_path, Source("stack"))
+    tiles, _ = loaded(fill(tmp_path / "a", 1).parent, Source("a"), Source("stack"), held_out=0)
+    assert [tile.name for tile in tiles] == ["0"] * 6
+    assert {tile.image.shape for tile in tiles} == {(1, 24, 24)}
+    assert tiles[0].share == pytest.approx(sum(tile.share for tile in tiles[1:]))
+
+
+def test_objects_may_be_the_pieces_of_a_class(tmp_path: Path) -> None:
+    mask = np.zeros((24, 24), np.uint8)
+    mask[2:20, 2:20] = 1
+    mask[4:8, 4:8] = mask[12:18, 10:16] = 2
+    tifffile.imwrite(fill(tmp_path / "a", 1) / "masks" / "0.tif", mask)
+    tiles, _ = loaded(tmp_path, Source("a", pieces=2), held_out=0)
+    np.testing.assert_array_equal(tiles[0].labels > 0, mask == 2)
+    assert tiles[0].labels.max() == 2
 
 
 def test_masks_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
