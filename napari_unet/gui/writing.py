@@ -43,9 +43,9 @@ def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -
     layer = annotation.layer
     old = np.array(layer.data[region])
     new = np.where(annotation.protected(region), old, values).astype(old.dtype, copy=False)
-    if np.array_equal(old, new):
-        return
-    with annotation.not_by_hand(), layer.block_history():
+    with annotation.not_by_hand(), layer.block_history():  # also where the model proposes what is there already
+        if np.array_equal(old, new):
+            return
         layer._save_history((region, old, new))
         layer.data[region] = new
         layer.refresh(extent=False)

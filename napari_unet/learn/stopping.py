@@ -144,7 +144,7 @@ def _sentence(last: Review, missing: int, share: float, before: float | None) ->
     text = f"In the last {objects} you changed {_percent(share)} of the pixels"
     if share < LITTLE:
         return f"{text}: more corrections will change little."
-    return f"{text}{'' if before is None else f' (before that {_percent(before)})'}: go on correcting."
+    return f"{text}{'' if before is None else f' (before that {_percent(before)})'}: more corrections will help."
 
 
 def _pop(reviews: list[Review]) -> Iterable[Review]:

@@ -370,11 +370,11 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     delete(at, (6, 6))
     at.press(Qt.Key.Key_T)
     delete(at, (1, 1), (1, 2))
-    assert line.text() == "In the last 64 objects you changed 6 % of the pixels: go on correcting."
+    assert line.text() == "In the last 64 objects you changed 6 % of the pixels: more corrections will help."
     begin(at)
     at.click(at.dock.finetune.stop)
     at.wait()
-    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: go on correcting.", "as it was learned"
+    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: more corrections will help.", "as it was learned"
     at.click(at.dock.finetune.keep)
     at.wait()
     at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)

@@ -458,6 +458,14 @@ def test_the_labels_are_reviewed_for_the_model_that_proposed_them(layer: Labels)
     assert annotation.reviews() == []
 
 
+def test_a_model_that_proposes_what_is_there_already_is_reviewed_for_it(layer: Labels) -> None:
+    annotation = Annotation(layer, model=ModelEntry("first"))
+    annotation.choose(ModelEntry("other"))
+    write_region(annotation, ALL, layer.data.copy())
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    assert annotation.reviews() == [review(layer.data, layer.data)]
+
+
 def test_a_child_goes_on_with_what_its_parent_proposed(layer: Labels) -> None:
     parent, child = ModelEntry("parent"), ModelEntry("child")
     annotation = Annotation(layer, model=parent)

@@ -117,7 +117,7 @@ def test_all_changed_is_not() -> None:
     said = advice([seen(OBJECTS, 1.0)])
     assert not said.enough
     assert said.share == 1
-    assert said.message == f"In the last {OBJECTS} objects you changed 100 % of the pixels: go on correcting."
+    assert said.message == f"In the last {OBJECTS} objects you changed 100 % of the pixels: more corrections will help."
 
 
 @pytest.mark.parametrize(("share", "enough"), [(LITTLE - 0.01, True), (LITTLE, False), (LITTLE + 0.01, False)])
