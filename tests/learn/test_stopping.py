@@ -137,7 +137,7 @@ def test_the_last_objects_count_and_those_before_are_told() -> None:
     mixed = advice([bad, bad, good, seen(half, 0.2)])
     assert not mixed.enough
     assert (mixed.objects, mixed.share, mixed.before) == (2 * half, 0.1, 0.8)
-    assert "10 % of the pixels (before that 80 %): go on" in mixed.message
+    assert "10 % of the pixels (before that 80 %): more corrections" in mixed.message
     assert advice([bad, good, seen(half, 0.2)]).before is None, "too few before them"
 
 
