@@ -374,7 +374,9 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     begin(at)
     at.click(at.dock.finetune.stop)
     at.wait()
-    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: more corrections will help.", "as it was learned"
+    assert line.text() == "In the last 64 objects you changed 9 % of the pixels: more corrections will help.", (
+        "as it was learned"
+    )
     at.click(at.dock.finetune.keep)
     at.wait()
     at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)

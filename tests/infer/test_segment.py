@@ -7,16 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 
-from napari_unet import DeviceError, ImageError, Model, ModelFileError
+from napari_unet import DeviceError, ImageError, Model, ModelFileError, sample_data
 from napari_unet.infer import segment
 from napari_unet.infer.lazy import LazyArray
 from napari_unet.infer.scale import scale_factor
 from napari_unet.infer.segment import SegmentSettings, prepare, segment_job
 from napari_unet.jobs import Progress, run
+from napari_unet.learn.metrics import THRESHOLDS, score_instances, summarise
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 
 def spots(*centres: tuple[int, int], shape: tuple[int, int] = (48, 64), radius: int = 5) -> np.ndarray:
@@ -239,3 +241,33 @@ def test_what_is_no_image_is_refused(image: Any, thresholding: Callable[..., Mod
 def test_each_setting_says_what_it_is() -> None:
     for field in SegmentSettings.__dataclass_fields__.values():
         assert field.metadata["help"].endswith("."), field.name
+
+
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    """Set how many threads torch computes with; afterwards it is as before."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+def test_the_same_image_gives_the_same_labels_and_nearly_so_on_other_threads_and_devices(
+    threads: Callable[[int], None],
+) -> None:
+    model, sample = Model.load("nuclei"), sample_data.load("nuclei")
+
+    def labels(device: str = "cpu") -> np.ndarray:
+        return model.segment(sample.image[:256, :256], axes="YX", device=device)
+
+    first = labels()
+    assert first.max() > 5
+    np.testing.assert_array_equal(first, labels())
+    others = []
+    for count in (1, 2):
+        threads(count)
+        others.append(labels())
+        np.testing.assert_array_equal(others[-1], labels())
+    if torch.cuda.is_available():
+        others.append(labels("cuda"))
+    for other in others:
+        assert summarise([score_instances(first, other)]).ap[THRESHOLDS.index(0.9)] >= 0.99
