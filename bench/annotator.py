@@ -74,7 +74,7 @@ def main() -> None:
     parser.add_argument("--brush-only", action="store_true", help="no split, merge or delete: brush and eraser")
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=TrainSettings().steps)
+    parser.add_argument("--steps", type=int, help="of each fine-tuning; default: by the corrections")
     parser.add_argument("--review", action="store_true", help="learn nothing: only review what the model proposes")
     chosen = parser.parse_args()
     if chosen.review:

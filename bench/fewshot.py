@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--strokes", type=float, default=1.0, help="share of the tiles' pixels that are painted")
     parser.add_argument("--full", type=int, default=0, help="steps with all the data, once for each seed; 0: none")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=TrainSettings().steps)
+    parser.add_argument("--steps", type=int, help="of each fine-tuning; default: by the corrections")
     parser.add_argument("--diameter", type=float, help="of the objects in pixels, as a user would give it")
     chosen = parser.parse_args()
     learned, test = (read(part[name]) for part, name in zip((LEARNED, TESTS), DOMAINS[chosen.domain], strict=True))

@@ -31,7 +31,7 @@ def main() -> None:
     parser.add_argument("--domain", choices=[d for d in DOMAINS if d != "axons"], default="phase cells")
     parser.add_argument("--tiles", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=TrainSettings().steps)
+    parser.add_argument("--steps", type=int, help="of each fine-tuning; default: by the corrections")
     parser.add_argument("--freeze-norms", action="store_true")
     chosen = parser.parse_args()
     model = base(chosen.model, chosen.domain)

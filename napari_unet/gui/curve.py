@@ -51,7 +51,7 @@ class Curve(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self._graph)
         self.set_theme(theme)
-        self.clear(1)
+        self.clear()
 
     def set_theme(self, theme: Theme) -> None:
         """Draw in the colours of a theme."""
@@ -70,14 +70,14 @@ class Curve(QWidget):
         self._scores.setSymbolPen(green)
         self._losses.setPen(pg.mkPen(theme.accent, width=1.5))
 
-    def clear(self, steps: int) -> None:
-        """Begin anew, for so many steps."""
+    def clear(self) -> None:
+        """Begin anew."""
         self._points: dict[str, tuple[list[float], list[float]]] = {"score": ([], []), "loss": ([], [])}
-        self.loss.setXRange(0, max(steps, 1), padding=0.02)
         self._draw()
 
-    def add(self, step: int, values: dict[str, float]) -> None:
-        """Add what is known of a step: ``loss``, ``score``, both or neither."""
+    def add(self, step: int, steps: int, values: dict[str, float]) -> None:
+        """Add what is known of a step, of so many there will be: ``loss``, ``score``, both or neither."""
+        self.loss.setXRange(0, max(steps, 1), padding=0.02)
         for name, (xs, ys) in self._points.items():
             value = values.get(name, math.nan)
             if math.isfinite(value):

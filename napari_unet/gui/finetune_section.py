@@ -86,7 +86,7 @@ class FinetuneSection(Step):
         self.keep = button("Keep", "Go on with the new model; it is saved among your models.", self.keep_result)
         self.discard = button("Discard", "Go on with the model as it was.", self.discard_result)
         self.again = button("Segment again", "See what the new model makes of the image.", segment_again, primary=True)
-        self.settings = Form(TrainSettings, SETTINGS)
+        self.settings = Form(TrainSettings, SETTINGS, unset="by the corrections")
         self.save = button(
             "Save model as…", "Write the model that is chosen above to a file of its own.", self.choose_file
         )
@@ -179,7 +179,7 @@ class FinetuneSection(Step):
             left = in_words(self._pace.left(progress.total - progress.done))
             self.bar.setFormat(f"step {progress.done} of {progress.total}{' · ' * bool(left)}{left}")
             if self.curve is not None:
-                self.curve.add(progress.done, dict(progress.values))
+                self.curve.add(progress.done, progress.total, dict(progress.values))
         else:
             self.bar.setRange(0, progress.total if progress.total > 1 else 0)
             self.bar.setValue(progress.done)
@@ -192,14 +192,14 @@ class FinetuneSection(Step):
             )
             say(self.note, "Stopping …" if self._stop.is_set() and steps else words)
 
-    def _new_curve(self, steps: int) -> None:
+    def _new_curve(self) -> None:
         if self.curve is None and self._theme is not None:
             from napari_unet.gui.curve import Curve
 
             self.curve = Curve(self._theme)
             self.plot.addWidget(self.curve)
         if self.curve is not None:
-            self.curve.clear(steps)
+            self.curve.clear()
             self.curve.setVisible(True)
 
     # ---- does
@@ -218,7 +218,7 @@ class FinetuneSection(Step):
             self._parent = entry
             say(self.verdict, "")
             self.bar.reset()
-            self._new_curve(settings.steps)
+            self._new_curve()
             session.run(
                 "learn",
                 lambda: runs.learn(entry, corrections, settings, stop.is_set),

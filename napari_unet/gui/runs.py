@@ -180,7 +180,7 @@ def learn(
 ) -> Job[TrainResult]:
     """Fine-tune on corrections; a model that knows nothing learns with its own statistics."""
     model = yield from load(entry)
-    yield Progress(0, settings.steps, "getting ready")
+    yield Progress(0, 1, "getting ready")
     from napari_unet.learn.finetune import fine_tune
     from napari_unet.learn.settings import SCRATCH
 

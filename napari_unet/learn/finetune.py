@@ -12,7 +12,7 @@ from napari_unet.infer.segment import see
 from napari_unet.learn.corrections import correction_tiles, learned_scale
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import typical_diameter
-from napari_unet.learn.train import train
+from napari_unet.learn.train import enough_steps, train
 from napari_unet.model import Provenance
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def fine_tune(
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *names))),  # each once, however many rounds
         notices=model.provenance.notices,
-        recipe=asdict(settings),
+        recipe=asdict(settings) | {"steps": settings.steps or enough_steps(tiles)},
         parent=model.version,
     )
     if all(learned_scale(model, each) == 1 for each in corrections):

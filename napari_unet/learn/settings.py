@@ -59,7 +59,9 @@ class Augmentation:
 class TrainSettings:
     """How to train, from scratch or on corrections; a field's metadata has its bounds, unit and help."""
 
-    steps: int = _setting(150, 1, 1_000_000, "steps", "How many batches to learn from: more is slower and better.")
+    steps: int | None = _setting(
+        None, 1, 1_000_000, "steps", "How many batches to learn from; empty: 150, and more if much is corrected."
+    )
     batch: int = _setting(4, 1, 256, "crops", "Crops in a batch.")
     crop: int | None = _setting(None, 16, 4096, "px", "Side of a crop; empty: 256 in images, 64 in stacks.")
     learning_rate: float = _setting(1e-2, 1e-7, 1.0, "", "Size of the steps. Lower it if the loss jumps.")

@@ -16,7 +16,7 @@ from napari_unet.jobs import Progress, run
 from napari_unet.learn import train as module
 from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.learn.targets import TrainingTile, training_tile
-from napari_unet.learn.train import TrainResult, schedule, train
+from napari_unet.learn.train import TrainResult, enough_steps, schedule, train
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -373,3 +373,10 @@ def test_no_warning_is_given_for_read_only_arrays(thresholding: Callable[..., Mo
     for part in (made.image, made.target, made.weight):
         part.flags.writeable = False
     assert run(train(thresholding(), [made], [made], replace(FAST, steps=1))).steps == 1
+
+
+def test_more_corrections_are_worth_more_steps() -> None:
+    few, many = [tile(0)], [tile(0, side=128)] * 40
+    for tiles, steps in ((few, 150), (many, 400), (many * 2, 600)):
+        assert enough_steps(tiles) == steps
+    assert run(train(Model.new(width=1, depth=0), few, [], TrainSettings(steps=None, device="cpu"))).steps == 150
