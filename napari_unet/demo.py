@@ -127,7 +127,8 @@ def demo_job(model: Model, *, steps: int = STEPS, device: str = "auto") -> Job[D
     began = time.perf_counter()
     # One image: crops of a few cells are quick.
     settings = TrainSettings(steps=steps, crop=CROP, device=device)
-    result = yield from fine_tune(replace(model, name=SAMPLE), [corrections], settings)
+    result = yield from fine_tune(model, [corrections], settings)
+    result = replace(result, model=replace(result.model, name=SAMPLE))
     seconds = time.perf_counter() - began
     second = yield from segment_job(result.model, sample.image, sample.axes, how)
     scores = [

@@ -302,5 +302,5 @@ def find(name_or_path: str | os.PathLike[str]) -> Path:
 
 
 def _in_header() -> list[str]:
-    """Return the fields of a model that stand in its file's header: all that are no arrays."""
+    """Return the fields of a model that stand in its file's header: all that are plain values."""
     return [each.name for each in fields(Model) if each.name not in ("network", "familiar", "base")]

@@ -28,6 +28,7 @@ IN_CHANNELS = {"grey": 1, "rgb": 3}
 
 _KEY = "napari_unet"
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
+_MAX_WINDOWS = 10_000  # of images that a model remembers; ours are 2,304
 _DTYPES = {"F16", "BF16", "F32"}
 _BASE = "base."  # before the names of the weights of a model's base
 _FAMILIAR = "familiar"
@@ -135,7 +136,7 @@ def packed(records: Sequence[Mapping[str, Any]], *, half: bool) -> bytes:
     from safetensors.torch import save
 
     tensors, headers = {}, {}
-    for prefix, record in zip(("", _BASE), records, strict=False):
+    for prefix, record in zip(("", _BASE)[: len(records)], records, strict=True):
         header = dict(record)
         network, familiar = header.pop("network"), header.pop(_FAMILIAR)
         for key, value in weights_of(network).items():
@@ -176,7 +177,7 @@ def read(path: Path, keys: Collection[str]) -> list[dict[str, Any]]:
                 parts.append(_read_part(path.name, file, headers[_BASE + _KEY], names, _BASE, keys))
     except (SafetensorError, OSError) as error:
         raise ModelFileError(f"{path.name!r} is not a whole model file ({error}): copy it again.") from error
-    kinds = {(part["network"].config, part["task"], part["channels"], part["normalisation"]) for part in parts}
+    kinds = {(part["network"].config, part["task"], part["channels"]) for part in parts}
     if len(kinds) > 1:  # a base that sees or says something else
         raise ModelFileError(f"The header of {path.name!r} contradicts itself: export the model again.")
     if names:
@@ -198,8 +199,10 @@ def _read_part(
     with torch.device("meta"):
         expected = {prefix + key: list(v.shape) for key, v in weights_of(UNet(config)).items()}
     if prefix + _FAMILIAR in names:
-        images = file.get_slice(prefix + _FAMILIAR).get_shape()[:2]
-        expected[prefix + _FAMILIAR] = [*images, config.features]
+        shape = file.get_slice(prefix + _FAMILIAR).get_shape()
+        if len(shape) != 3 or not 0 < shape[0] * shape[1] <= _MAX_WINDOWS:
+            raise ModelFileError(f"What {name!r} says of its images cannot be ({shape}): export the model again.")
+        expected[prefix + _FAMILIAR] = [*shape[:2], config.features]
     _check_tensors(name, expected, names, file)
     names.difference_update(expected)
     tensors = {key.removeprefix(prefix): file.get_tensor(key).to(torch.float32) for key in expected}

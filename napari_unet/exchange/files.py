@@ -115,7 +115,8 @@ def segment_file(
     if target.suffix == ".tif":
         write_tiff(target, result.labels, spatial, scale, f"{picture.name}{ENDING}")
     else:
-        write_zarr(target, result.labels, spatial, scale, {"model": model.name, "version": model.version})
+        used = result.model or model
+        write_zarr(target, result.labels, spatial, scale, {"model": used.name, "version": used.version})
     return result
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, lcm
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,10 +94,12 @@ def segment_part(
         raise ImageError(
             f"The model {entry.name!r} looks at three axes at once: choose the whole stack instead of a slice."
         )
-    factor = scale_factor(model, settings.diameter)
-    margin, grid = ceil(model.network.halo / factor), ceil(model.network.stride / factor)
-    if model.smallest is not None:  # it may be enlarged 1.5 times: twice the grid comes to lie on the grid
-        grid *= 2
+    margin, grid = 0, 1
+    for each in (model, model.base or model):  # the base may segment it
+        factor = scale_factor(each, settings.diameter)
+        margin = max(margin, ceil(each.network.halo / factor))
+        # enlarged 1.5 times, twice the grid comes to lie on the grid
+        grid = lcm(grid, ceil(each.network.stride / factor) * (1 if each.smallest is None else 2))
     wide, crop = _widened(seen, shape, margin, grid, model.ndim)
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))

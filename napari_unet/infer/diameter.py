@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ImageError
+from napari_unet.infer.familiar import choose, middle, plane_of
 from napari_unet.infer.image import estimate_diameter, rescale
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
@@ -77,6 +78,7 @@ def diameter_job(
             f"The model {model.name!r} names classes, not objects, so there is no diameter to find: leave it empty."
         )
     seen = see(model, image, axes, channel)
+    model, _ = yield from choose(model, plane_of(seen, middle(seen, model.ndim), model.ndim), device)
     scales = SCALES if model.diameter else SCALES[:1]
     looks: list[Look] = []
     for done, scale in enumerate(scales):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.errors import ImageError
+from napari_unet.infer.familiar import middle
 from napari_unet.infer.image import estimate_diameter
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
@@ -69,8 +70,7 @@ def find_scale(model: Model, seen: Seen, diameter: float | None, device: str = "
     """
     if not may_enlarge(model, diameter, seen.shape):
         return scale_factor(model, diameter), []
-    middle = [n // 2 for n in seen.shape[: -model.ndim]]
-    plane, _ = seen.read([*middle, *[slice(None)] * model.ndim])
+    plane, _ = seen.read([*middle(seen, model.ndim), *[slice(None)] * model.ndim])
     maps = yield from as_part(predict_tiles(model, plane, device), lambda _: Progress(0, 1, "looking at the size"))
     labels = decode(model, maps)
     factor = enlargement(model, estimate_diameter(labels) if labels.max(initial=0) >= FEW else None)

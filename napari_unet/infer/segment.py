@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError
-from napari_unet.infer.familiar import choose
+from napari_unet.infer.familiar import choose, middle, plane_of
 from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
@@ -63,11 +63,14 @@ class Segmentation:
         What was chosen or mended on the way, one sentence each.
     seconds : float
         How long it took.
+    model : Model or None
+        What made them: the model that was given, or the base it carries, see :mod:`napari_unet.infer.familiar`.
     """
 
     labels: NDArray[np.uint8] | NDArray[np.uint32]
     notes: tuple[str, ...]
     seconds: float
+    model: Model | None = None
 
 
 def segment(
@@ -140,7 +143,7 @@ def predict(
         raise ImageError(
             f"The image has {array.ndim - 1} axes besides channels and the model {model.ndim}: predict slice by slice."
         )
-    model, _ = run(choose(model, seen, device))
+    model, _ = run(choose(model, plane_of(seen, (), model.ndim), device))
     return run(predict_tiles(model, array, device))
 
 
@@ -184,8 +187,9 @@ def segment_job(
     began = time.perf_counter()
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
-    model, chosen = yield from choose(model, seen, settings.device)
-    model = _with_thresholds(model, settings)
+    place = plane_of(seen, middle(seen, model.ndim), model.ndim)
+    used, chosen = yield from choose(model, place, settings.device)
+    model = _with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
     leading = [len(span) for span in spans[: -model.ndim]]
@@ -204,7 +208,8 @@ def segment_job(
         labels[index] = found
     each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
     alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
-    return Segmentation(labels, (*seen.notes, *chosen, *enlarged, *alone, *_said(broken)), time.perf_counter() - began)
+    notes = (*seen.notes, *chosen, *enlarged, *alone, *_said(broken))
+    return Segmentation(labels, notes, time.perf_counter() - began, used)
 
 
 def prepare(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.errors import DataError
+from napari_unet.infer.familiar import choose, planes_of
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.infer.segment import SegmentSettings, segment_job
@@ -122,11 +123,12 @@ def check_pairs(model: Model, images: Sequence[ArrayLike], masks: Sequence[Array
 
 
 def score_tiles(model: Model, tiles: Sequence[TrainingTile], device: str = "auto") -> Job[Scores]:
-    """Score a model on the known pixels of tiles; yields the tiles done."""
+    """Score a model on the known pixels of tiles, each with its base if it is for that; yields the tiles done."""
     scored = []
     for i, tile in enumerate(tiles):
-        maps = yield from quietly(predict_tile(model, tile, device), i, len(tiles))
-        scored.append(_score_tile(model, tile, maps))
+        used, _ = yield from quietly(choose(model, planes_of([tile.image])[0], device), i, len(tiles))
+        maps = yield from quietly(predict_tile(used, tile, device), i, len(tiles))
+        scored.append(_score_tile(used, tile, maps))
     return summarise(scored)
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_unet.infer.familiar import middle, plane_of, remembering
+from napari_unet.infer.familiar import memory_after, middle, plane_of
 from napari_unet.infer.segment import see
 from napari_unet.learn.corrections import correction_tiles, learned_scale
 from napari_unet.learn.settings import TrainSettings
@@ -16,13 +16,15 @@ from napari_unet.learn.train import enough_steps, train
 from napari_unet.model import Provenance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from napari_unet.infer.familiar import Plane
     from napari_unet.jobs import Job
     from napari_unet.learn.corrections import Corrections
     from napari_unet.learn.train import TrainResult
     from napari_unet.model import Model
+
+PLANES = 8  # of a stack or movie: its planes are much alike
 
 
 def fine_tune(
@@ -64,9 +66,8 @@ def fine_tune(
     DataError
         If nothing is corrected, or labels do not fit their image.
     """
-    settings = settings or TrainSettings()
+    given, settings = model, settings or TrainSettings()
     tiles, held_out = yield from correction_tiles(model, corrections)
-    model = yield from remembering(model, _planes(model, corrections), settings.device)
     names = (f"corrections of {each.name or 'an image'}" for each in corrections)
     provenance = Provenance.now(
         data=tuple(dict.fromkeys((*model.provenance.data, *names))),  # each once, however many rounds
@@ -78,16 +79,20 @@ def fine_tune(
         model = replace(model, smallest=None)  # it will work at the scale it learned at, without a look at the image
     if model.diameter is None or not any(each.diameter for each in corrections):  # nobody said it
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
-    return (yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop))
+    result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop)
+    if not result.steps:
+        return result
+    memory = yield from memory_after(given, _planes(given, corrections), settings.device)
+    return replace(result, model=replace(result.model, **memory))
 
 
-def _planes(model: Model, corrections: list[Corrections]) -> list[Plane]:
-    """Return the planes that are corrected, and the one in the middle of each image, which it will be known by."""
-    found = []
+def _planes(model: Model, corrections: list[Corrections]) -> Iterator[Plane]:
+    """Yield some of the planes that are corrected, and the one in the middle of each image, which it is judged by."""
     for each in corrections:
         if each.state.any():
             seen = see(model, each.image, each.axes, each.channel)
             corrected = each.state.any(axis=tuple(range(each.state.ndim - model.ndim, each.state.ndim)))
-            places = {middle(seen, model.ndim), *map(tuple, np.argwhere(corrected).tolist())}
-            found += [plane_of(seen, place, model.ndim) for place in sorted(places)]
-    return found
+            places = np.argwhere(corrected)
+            some = places[np.linspace(0, len(places) - 1, min(len(places), PLANES)).astype(int)].tolist()
+            for place in sorted({middle(seen, model.ndim), *map(tuple, some)}):
+                yield plane_of(seen, place, model.ndim)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import ndimage as ndi
 
 from napari_unet.errors import DataError
 from napari_unet.infer.familiar import planes_of, signatures
@@ -185,6 +184,8 @@ def load_tiles(
     found = [(source, *entry) for source in sources for entry in _entries(root, source)]
     if not found:
         raise DataError("There are no training images: name at least one folder with images/ and masks/.")
+    if model.task == "classes" and any(source.pieces is not None for source in sources):
+        raise DataError("The recipe asks for the pieces of a class, but its task is classes: leave `pieces` out.")
     outside = _held_out_groups(sorted({group for *_, group in found}), held_out)
     mass = {id(source): sum(1 / size**0.5 for s, *_, size, _ in found if s is source) for source in sources}
     tiles: tuple[list[TrainingTile], list[TrainingTile]] = ([], [])
@@ -242,6 +243,8 @@ def _read_tiles(
     model: Model, image_path: Path, mask_path: Path, pieces: int | None, share: float
 ) -> list[TrainingTile]:
     """Return a tile of an image, or one of each slice where the model has fewer axes than the image."""
+    from skimage.measure import label
+
     image, labels = read_image(image_path), read_labels(mask_path)
     array, _ = prepare(model, image.data, image.axes)
     if array.shape[1:] != labels.shape:
@@ -257,10 +260,17 @@ def _read_tiles(
             f"{len(model.classes) - 1}: renumber it, or name the other classes too."
         )
     if pieces is not None:
-        labels = ndi.label(labels == pieces)[0]
+        labels = np.where(labels == pieces, labels, 0)
     slices = list(np.ndindex(labels.shape[: labels.ndim - model.ndim]))
+    own = pieces is not None or len(slices) > 1  # what is one object in a stack may be several in a slice
     return [
-        training_tile(array[:, *at], labels[at], model.task, share=share / len(slices), name=image_path.stem)
+        training_tile(
+            array[:, *at],
+            label(labels[at], connectivity=1) if own and model.task == "instances" else labels[at],
+            model.task,
+            share=share / len(slices),
+            name=image_path.stem,
+        )
         for at in slices
     ]
 
@@ -289,7 +299,9 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     )
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
     tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
-    known = yield from quietly(signatures(tuned, planes_of(t.image for t in tiles), recipe.train.device), 0, 1)
+    known = yield from quietly(
+        signatures(tuned, planes_of(t.image for t in tiles), [t.share for t in tiles], recipe.train.device), 0, 1
+    )
     tuned = replace(tuned, familiar=known)
     if not held_out:
         return replace(result, model=tuned)

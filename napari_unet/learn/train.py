@@ -13,7 +13,7 @@ import torch
 
 from napari_unet.errors import DataError, DeviceError
 from napari_unet.infer.device import half_precision, out_of_memory, pick_device
-from napari_unet.infer.familiar import planes_of, remembering
+from napari_unet.infer.familiar import memory_after, planes_of
 from napari_unet.infer.segment import check_names, prepare
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.learn.augment import augment
@@ -268,9 +268,9 @@ class Trainer:
         return value
 
     def averaged(self, model: Model, provenance: Provenance) -> Model:
-        """Return `model` with the averaged weights."""
+        """Return `model` with the averaged weights; what it knew of images is no longer true of them."""
         network = copy.deepcopy(self.average).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return replace(model, network=network.eval(), provenance=provenance)
+        return replace(model, network=network.eval(), provenance=provenance, familiar=None, base=None)
 
     @torch.no_grad()
     def _update_average(self, step: int) -> None:
@@ -353,8 +353,9 @@ def fit(
         parent=model.version if model.provenance.data else None,
     )
     start = replace(model, diameter=model.diameter or typical_diameter(tiles))
-    start = run(remembering(start, planes_of(tile.image for tile in tiles), chosen.device), report)
-    return run(train(start, tiles, scored, chosen, provenance=provenance), report).model
+    result = run(train(start, tiles, scored, chosen, provenance=provenance), report)
+    memory = run(memory_after(model, planes_of(tile.image for tile in tiles), chosen.device), report)
+    return replace(result.model, **memory) if result.steps else result.model
 
 
 def _slices(model: Model, image: ArrayLike, mask: ArrayLike, axes: str | None, number: int) -> list[TrainingTile]:

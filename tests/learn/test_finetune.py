@@ -9,7 +9,7 @@ import pytest
 
 from napari_unet import DataError, Model
 from napari_unet.infer import familiar
-from napari_unet.infer.familiar import signature
+from napari_unet.infer.familiar import FEW, signature
 from napari_unet.infer.segment import see
 from napari_unet.jobs import Progress, run
 from napari_unet.learn import corrections as cells
@@ -83,11 +83,12 @@ def test_a_fine_tuned_model_carries_the_first_one_and_what_its_own_images_look_l
     settings = replace(SETTINGS, steps=1)
     model = Model.new(width=4, depth=1)
     assert run(fine_tune(model, [confirmed()], settings)).model.base is None  # it knows of no images
-    model = replace(model, familiar=np.zeros((5, 9, 8), np.float32))
+    model = replace(model, familiar=np.zeros((FEW, 9, 8), np.float32))
     once = run(fine_tune(model, [confirmed()], settings)).model
     assert once.base is model
     assert once.familiar is not None
     assert once.familiar.shape == (1, 9, 8)
+    assert once.base.familiar is model.familiar
     other = Corrections(IMAGE[::-1].T, LABELS[::-1].T, confirmed().state, name="others")
     twice = run(fine_tune(once, [confirmed(), other], settings)).model
     assert twice.base is model
@@ -99,7 +100,7 @@ def test_of_a_stack_the_corrected_planes_are_known_and_the_middle_by_which_it_is
     stack, labels = np.stack([IMAGE, IMAGE // 2 + 90, IMAGE.T + 30]), np.stack([LABELS] * 3)
     state = np.zeros(labels.shape, np.uint8)
     state[2, :40, :40] = State.CONFIRMED
-    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((5, 9, 8), np.float32))
+    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 9, 8), np.float32))
     tuned = run(fine_tune(model, [Corrections(stack, labels, state, axes="ZYX")], replace(SETTINGS, steps=1))).model
     assert tuned.familiar is not None
     middle = run(signature(model, familiar.plane_of(see(model, stack, "ZYX"), (1,), 2)))

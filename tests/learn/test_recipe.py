@@ -241,6 +241,23 @@ def test_objects_may_be_the_pieces_of_a_class(tmp_path: Path) -> None:
     tiles, _ = loaded(tmp_path, Source("a", pieces=2), held_out=0)
     np.testing.assert_array_equal(tiles[0].labels > 0, mask == 2)
     assert tiles[0].labels.max() == 2
+    with pytest.raises(DataError, match="pieces of a class, but its task is classes"):
+        loaded(tmp_path, Source("a", pieces=2), model=Model.new(width=1, depth=0, task="classes"))
+
+
+def test_what_is_one_object_in_a_stack_may_be_several_in_a_slice(tmp_path: Path) -> None:
+    fill(tmp_path / "stack", 1, shape=(5, 24, 24))
+    mask = np.zeros((5, 24, 24), np.uint8)
+    mask[0, 2:8] = mask[:, 2:20, :6] = mask[0, 14:20] = 7  # a U
+    mask[1, 12:20, 6:12] = 8  # touches it
+    tifffile.imwrite(tmp_path / "stack" / "masks" / "0.tif", mask)
+    first, second, *_ = loaded(tmp_path, Source("stack"), held_out=0)[0]
+    assert first.labels.max() == 1
+    assert second.labels.max() == 2
+    mask[0, 2:20, :6] = 0
+    mask[0, 2:8] = mask[0, 14:20] = 7
+    tifffile.imwrite(tmp_path / "stack" / "masks" / "0.tif", mask)
+    assert loaded(tmp_path, Source("stack"), held_out=0)[0][0].labels.max() == 2
 
 
 def test_masks_that_are_all_empty_teach_nothing(tmp_path: Path) -> None:
