@@ -140,7 +140,7 @@ def packed(records: Sequence[Mapping[str, Any]], *, half: bool) -> bytes:
         header = dict(record)
         network, familiar = header.pop("network"), header.pop(_FAMILIAR)
         for key, value in weights_of(network).items():
-            tensors[prefix + key] = value.half() if half and value.ndim > 1 else value
+            tensors[prefix + key] = value.half() if half and value.ndim > 1 else value.clone()  # the base may share it
         if familiar is not None:
             tensors[prefix + _FAMILIAR] = torch.from_numpy(familiar).half()
         headers[prefix + _KEY] = json.dumps({"schema": SCHEMA, "config": network.config.to_dict(), **header})

@@ -118,6 +118,11 @@ def test_a_base_of_another_kind_is_refused(other: dict[str, Any], tmp_path: Path
     refused(replace(small(), base=small(**other)).save(tmp_path / "it.unet"), "contradicts itself")
 
 
+@pytest.mark.parametrize("shape", [(0, 9, 8), (30, 0, 8), (9, 8), (30, 9, 7), (20_000, 9, 8)])
+def test_looks_of_images_that_cannot_be_are_refused(shape: tuple[int, ...], tmp_path: Path) -> None:
+    refused(replace(small(), familiar=np.zeros(shape, np.float32)).save(tmp_path / "it.unet"))
+
+
 def test_half_the_size_and_nearly_the_same_maps(tmp_path: Path) -> None:
     whole, half = small().save(tmp_path / "whole.unet"), small().save(tmp_path / "half.unet", half=True)
     assert half.stat().st_size < 0.75 * whole.stat().st_size  # the rest is the header
@@ -151,7 +156,9 @@ def test_a_new_model_is_the_same_for_the_same_seed() -> None:
 def test_a_new_head_on_the_same_body() -> None:
     origin = Provenance(data=("some",), notices=("a notice",))
     old = replace(small(), diameter=17.0, provenance=replace(origin, recipe={"steps": 3}))
+    old = replace(old, familiar=np.zeros((1, 9, old.config.features), np.float32), base=old)
     new = old.with_classes(("background", "myelin", "axon"))
+    assert new.base is new.familiar is None
     assert (new.task, new.classes, new.config.out_channels) == ("classes", ("background", "myelin", "axon"), 3)
     assert (new.diameter, new.provenance, new.normalisation) == (None, origin, old.normalisation)
     assert old.with_classes(("background", "cell"), "instances").diameter == old.diameter

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,6 +17,9 @@ from napari_unet.learn import corrections as cells
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.finetune import fine_tune
 from napari_unet.learn.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SETTINGS = TrainSettings(
     steps=60, batch=2, crop=32, learning_rate=2e-2, ema=0.9, freeze_norms=False, checks=2, device="cpu"
@@ -94,6 +98,31 @@ def test_a_fine_tuned_model_carries_the_first_one_and_what_its_own_images_look_l
     assert twice.base is model
     assert twice.familiar is not None
     assert len(twice.familiar) == 2
+
+
+def test_before_is_scored_with_the_model_that_was_seen() -> None:
+    model = Model.new(width=4, depth=1)
+    good = run(fine_tune(model, [confirmed()], SETTINGS)).model
+    random = np.random.default_rng(0)
+    image = see(good, IMAGE).read()[0]
+    parts = [image[:, i : i + 48, j : j + 48] for i, j in random.integers(0, 48, (60, 2))]
+    near = [run(signature(good, plane)) for plane in familiar.planes_of(parts)]
+    strange = random.random((1, 9, good.config.features)).astype(np.float32) * 1e3
+    base = replace(good, familiar=np.stack(near))
+    tuned = replace(model, diameter=good.diameter, base=base, familiar=strange)
+    result = run(fine_tune(tuned, [confirmed()], replace(SETTINGS, steps=1)))
+    assert result.before is not None
+    assert result.after is not None
+    assert result.before.ap50 > 0.8 > result.after.ap50
+    assert result.model.base is base
+
+
+def test_nothing_learned_is_nothing_remembered(tmp_path: Path) -> None:
+    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 9, 8), np.float32))
+    result = run(fine_tune(model, [confirmed()], SETTINGS, stop=lambda: True))
+    assert result.steps == 0
+    assert result.model.base is None
+    result.model.save(tmp_path / "it.unet")
 
 
 def test_of_a_stack_the_corrected_planes_are_known_and_the_middle_by_which_it_is_judged() -> None:

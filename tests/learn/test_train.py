@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from napari_unet import DataError, DeviceError, Model
+from napari_unet.infer.familiar import FEW
 from napari_unet.jobs import Progress, run
 from napari_unet.learn import train as module
 from napari_unet.learn.settings import SCRATCH, TrainSettings
@@ -333,6 +334,17 @@ def test_fit_learns_and_leaves_the_model_alone() -> None:
     again = better.fit(images[:1], masks[:1], steps=1, crop=32)
     assert again.provenance.parent == better.version
     assert (better.provenance.recipe["ema"], again.provenance.recipe["ema"]) == (SCRATCH.ema, TrainSettings().ema)
+
+
+def test_what_fit_made_of_a_model_carries_it() -> None:
+    image, mask = disks(0)
+    known = replace(fresh(), familiar=np.zeros((FEW, 9, fresh().config.features), np.float32))
+    better = known.fit([image], [mask], steps=1, crop=32, device="cpu")
+    assert better.base is not None
+    assert better.base.version == known.version
+    assert better.familiar is not None
+    assert len(better.familiar) == 1
+    assert fresh().fit([image], [mask], steps=1, crop=32, device="cpu").base is None
 
 
 def test_fit_refuses_no_epochs() -> None:
