@@ -81,7 +81,7 @@ def segment(
     Parameters
     ----------
     model : Model
-        What to segment with.
+        What to segment with, or the base that it carries: see :mod:`napari_unet.infer.familiar`.
     image : array
         Any numeric dtype; numpy, dask or zarr.
     axes : str, optional
@@ -160,7 +160,7 @@ def segment_job(
     Parameters
     ----------
     model : Model
-        What to segment with.
+        What to segment with, or the base that it carries: see :mod:`napari_unet.infer.familiar`.
     image : array
         Any numeric dtype.
     axes : str, optional
