@@ -1,0 +1,1 @@
+"""The project on disk: what was done to labels, and in which order."""

@@ -1,0 +1,92 @@
+"""What was done to labels is taken back and done again, pixel by pixel, and the log of it does not grow for ever."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from napari_unet.store import actions
+from napari_unet.store.actions import Action, Log, Runs
+
+if TYPE_CHECKING:
+    import pytest
+
+LABELS = hnp.arrays(np.uint32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9), elements=st.integers(0, 3))
+
+
+@given(LABELS)
+@settings(max_examples=50, deadline=None)
+def test_what_is_packed_is_unpacked(labels: np.ndarray) -> None:
+    found = Runs.pack(labels).unpack()
+    assert found.dtype == labels.dtype
+    np.testing.assert_array_equal(found, labels)
+
+
+def test_labels_of_few_objects_are_packed_small() -> None:
+    labels = np.zeros((1000, 1000), np.uint32)
+    labels[100:200, 300:500] = 7
+    assert Runs.pack(labels).nbytes < 2000
+    assert Runs.pack(labels[:0]).unpack().shape == (0, 1000)
+
+
+@given(LABELS, st.data())
+@settings(max_examples=50, deadline=None)
+def test_an_action_knows_the_pixels_it_changed_and_no_others(before: np.ndarray, data: Any) -> None:
+    after = data.draw(hnp.arrays(before.dtype, before.shape, elements=st.integers(0, 3)))
+    large = np.zeros([n + 4 for n in before.shape], before.dtype)
+    region = tuple(slice(3, 3 + n) for n in before.shape)
+    large[region] = before
+    old = large.copy()
+    large[region] = after
+    new = large.copy()
+    action = Action.between("stroke", "cells", region, before, after)
+    if (before == after).all():
+        assert action is None
+        return
+    assert action is not None
+    for axis in range(before.ndim):  # each side of the box has a pixel that changed
+        ends = np.moveaxis(old[action.region] != new[action.region], axis, 0)[[0, -1]]
+        assert ends.reshape(2, -1).any(axis=1).all()
+    large[action.region] = action.before.unpack()
+    np.testing.assert_array_equal(large, old)
+    large[action.region] = action.after.unpack()
+    np.testing.assert_array_equal(large, new)
+
+
+def step(number: int, size: int = 1) -> Action:
+    before = np.zeros(size, np.uint32)
+    after = np.arange(size, dtype=np.uint32) + number + 1
+    found = Action.between("stroke", "cells", (slice(0, size),), before, after, {"number": number})
+    assert found is not None
+    return found
+
+
+def test_undo_and_redo_walk_the_log() -> None:
+    log, steps = Log(), [step(i) for i in range(3)]
+    assert log.undo() is log.redo() is None
+    for each in steps:
+        log.do(each)
+    assert [log.undo(), log.undo()] == steps[:0:-1]
+    assert log.redo() is steps[1]
+    log.do(steps[0])  # the third is gone
+    assert log.redo() is None
+    assert log.actions == [steps[0], steps[1], steps[0]]
+    assert [log.undo() for _ in range(4)] == [steps[0], steps[1], steps[0], None]
+
+
+def test_the_oldest_are_let_go_but_never_the_last_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST", 10_000)
+    monkeypatch.setattr(actions, "LEAST", 5)
+    log = Log()
+    for i in range(100):
+        log.do(step(i, size=100))
+    assert 5 < len(log.actions) < 50
+    assert sum(each.nbytes for each in log.actions) <= 10_000
+    for i in range(8):
+        log.do(step(i, size=10_000))
+    assert [each.about["number"] for each in log.actions] == [3, 4, 5, 6, 7]
+    assert log.standing == 5
