@@ -28,7 +28,7 @@ IN_CHANNELS = {"grey": 1, "rgb": 3}
 
 _KEY = "napari_unet"
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
-_MAX_WINDOWS = 10_000  # of images that a model remembers; ours are 2,304
+_MAX_WINDOWS = 10_000  # of images that a model remembers; ours are 2,048
 _DTYPES = {"F16", "BF16", "F32"}
 _BASE = "base."  # before the names of the weights of a model's base
 _FAMILIAR = "familiar"

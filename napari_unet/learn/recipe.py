@@ -20,7 +20,7 @@ from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.evaluate import quietly, read_pairs, score_tiles, tune
 from napari_unet.learn.settings import SCRATCH, Augmentation, TrainSettings
-from napari_unet.learn.targets import check_objects, training_tile, typical_diameter, with_enlarged
+from napari_unet.learn.targets import ENLARGED, check_objects, training_tile, typical_diameter, with_enlarged
 from napari_unet.learn.train import train
 from napari_unet.model import Model, Provenance
 
@@ -299,9 +299,9 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
     )
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
     tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
-    known = yield from quietly(
-        signatures(tuned, planes_of(t.image for t in tiles), [t.share for t in tiles], recipe.train.device), 0, 1
-    )
+    own = [tile for tile in tiles if not tile.name.endswith(ENLARGED)]
+    planes, shares = planes_of(tile.image for tile in own), [tile.share for tile in own]
+    known = yield from quietly(signatures(tuned, planes, shares, recipe.train.device), 0, 1)
     tuned = replace(tuned, familiar=known)
     if not held_out:
         return replace(result, model=tuned)

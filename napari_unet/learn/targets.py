@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+ENLARGED = ", enlarged"  # ends the name of a tile that shows another one larger
 MAX_ID = 2**24  # object numbers travel as float32, which is exact up to here
 
 
@@ -95,7 +96,7 @@ def with_enlarged(
         return [tile]
     image = rescale(tile.image, min(smallest / diameter, 2.0))
     labels = tile.labels[np.ix_(*nearest(tile.labels.shape, image.shape[1:]))]
-    large = training_tile(image, labels, task, share=tile.share * 2 / 3, name=tile.name)
+    large = training_tile(image, labels, task, share=tile.share * 2 / 3, name=f"{tile.name}{ENLARGED}")
     return [replace(tile, share=tile.share / 3), large]
 
 

@@ -87,11 +87,11 @@ def test_a_fine_tuned_model_carries_the_first_one_and_what_its_own_images_look_l
     settings = replace(SETTINGS, steps=1)
     model = Model.new(width=4, depth=1)
     assert run(fine_tune(model, [confirmed()], settings)).model.base is None  # it knows of no images
-    model = replace(model, familiar=np.zeros((FEW, 9, 8), np.float32))
+    model = replace(model, familiar=np.zeros((FEW, 4, 8), np.float32))
     once = run(fine_tune(model, [confirmed()], settings)).model
     assert once.base is model
     assert once.familiar is not None
-    assert once.familiar.shape == (1, 9, 8)
+    assert once.familiar.shape == (1, 4, 8)
     assert once.base.familiar is model.familiar
     other = Corrections(IMAGE[::-1].T, LABELS[::-1].T, confirmed().state, name="others")
     twice = run(fine_tune(once, [confirmed(), other], settings)).model
@@ -107,7 +107,7 @@ def test_before_is_scored_with_the_model_that_was_seen() -> None:
     image = see(good, IMAGE).read()[0]
     parts = [image[:, i : i + 48, j : j + 48] for i, j in random.integers(0, 48, (60, 2))]
     near = [run(signature(good, plane)) for plane in familiar.planes_of(parts)]
-    strange = random.random((1, 9, good.config.features)).astype(np.float32) * 1e3
+    strange = random.random((1, 4, good.config.features)).astype(np.float32) * 1e3
     base = replace(good, familiar=np.stack(near))
     tuned = replace(model, diameter=good.diameter, base=base, familiar=strange)
     result = run(fine_tune(tuned, [confirmed()], replace(SETTINGS, steps=1)))
@@ -118,7 +118,7 @@ def test_before_is_scored_with_the_model_that_was_seen() -> None:
 
 
 def test_nothing_learned_is_nothing_remembered(tmp_path: Path) -> None:
-    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 9, 8), np.float32))
+    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 4, 8), np.float32))
     result = run(fine_tune(model, [confirmed()], SETTINGS, stop=lambda: True))
     assert result.steps == 0
     assert result.model.base is None
@@ -129,7 +129,7 @@ def test_of_a_stack_the_corrected_planes_are_known_and_the_middle_by_which_it_is
     stack, labels = np.stack([IMAGE, IMAGE // 2 + 90, IMAGE.T + 30]), np.stack([LABELS] * 3)
     state = np.zeros(labels.shape, np.uint8)
     state[2, :40, :40] = State.CONFIRMED
-    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 9, 8), np.float32))
+    model = replace(Model.new(width=4, depth=1), familiar=np.zeros((FEW, 4, 8), np.float32))
     tuned = run(fine_tune(model, [Corrections(stack, labels, state, axes="ZYX")], replace(SETTINGS, steps=1))).model
     assert tuned.familiar is not None
     middle = run(signature(model, familiar.plane_of(see(model, stack, "ZYX"), (1,), 2)))

@@ -338,7 +338,7 @@ def test_fit_learns_and_leaves_the_model_alone() -> None:
 
 def test_what_fit_made_of_a_model_carries_it() -> None:
     image, mask = disks(0)
-    known = replace(fresh(), familiar=np.zeros((FEW, 9, fresh().config.features), np.float32))
+    known = replace(fresh(), familiar=np.zeros((FEW, 4, fresh().config.features), np.float32))
     better = known.fit([image], [mask], steps=1, crop=32, device="cpu")
     assert better.base is not None
     assert better.base.version == known.version
