@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 LEAST = 200  # actions that can be taken back, however large they are
-# Bytes of the actions beyond those. A stroke has some hundred, a run on 4096² with 5,000 objects some ten million.
+# Bytes of the actions beyond those: strokes are small, a run of a model on a large plane is millions.
 MOST = 2**29
 
 
@@ -128,15 +128,16 @@ class Log:
     def __init__(self) -> None:
         self.actions: list[Action] = []
         self.standing = 0  # the first so many of them
+        self._nbytes = 0  # of all of them: a stroke should not count them again
 
     def do(self, action: Action) -> None:
         """Add an action; what was taken back before it is gone. The oldest are let go where they fill the memory."""
+        self._nbytes += action.nbytes - sum(each.nbytes for each in self.actions[self.standing :])
         del self.actions[self.standing :]
         self.actions.append(action)
-        spare = sum(each.nbytes for each in self.actions) - MOST
         gone = 0
-        while spare > 0 and len(self.actions) - gone > LEAST:
-            spare -= self.actions[gone].nbytes
+        while self._nbytes > MOST and len(self.actions) - gone > LEAST:
+            self._nbytes -= self.actions[gone].nbytes
             gone += 1
         del self.actions[:gone]
         self.standing = len(self.actions)

@@ -2,7 +2,7 @@
 
 A file is a line that says what it is, and then records: length and CRC-32 of what follows, four bytes each, little
 endian; a JSON header's length, the header, and the packed labels before and after. What a kill left of a last record is
-cut off when the file is opened again. Measured on this design: 0 of 18,212 strokes lost in kills, 0.25 ms each.
+cut off when the file is opened again.
 """
 
 from __future__ import annotations
