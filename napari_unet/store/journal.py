@@ -7,10 +7,12 @@ cut off when the file is opened again.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import struct
 import zlib
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,7 +56,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         try:
-            self._file = path.open("ab+")
+            self._file = path.open("ab+", buffering=0)  # what a failed write left in a buffer would come later
         except OSError as error:
             raise DataError(f"The journal {str(path)!r} cannot be opened ({error}): choose another place.") from error
         try:
@@ -64,7 +66,6 @@ class Journal:
                 self._file.truncate(whole)
             if not whole:
                 self._file.write(FIRST_LINE)
-            self._file.flush()
             _sync(self._file.fileno())
         except BaseException:
             self._file.close()
@@ -77,28 +78,40 @@ class Journal:
 
     def undo(self) -> Action | None:
         """Take the last action back; see :meth:`Log.undo`."""
-        return self._walk("undo")
+        return self._walk("undo", "redo")
 
     def redo(self) -> Action | None:
         """Do the last action that was taken back again; see :meth:`Log.redo`."""
-        return self._walk("redo")
+        return self._walk("redo", "undo")
 
     def close(self) -> None:
         """Close the file."""
         self._file.close()
 
-    def _walk(self, which: str) -> Action | None:
+    def _walk(self, which: str, back: str) -> Action | None:
         action: Action | None = getattr(self.log, which)()
         if action is not None:
-            self._append({which: None}, b"")
+            try:
+                self._append({which: None}, b"")
+            except OSError:
+                getattr(self.log, back)()
+                raise
         return action
 
     def _append(self, header: dict[str, Any], data: bytes) -> None:
+        """Write a record whole, or leave the file as it was: records after a part of one would not be found."""
         text = json.dumps(header).encode()
         record = _SIZE.pack(len(text)) + text + data
-        self._file.write(_HEAD.pack(len(record), zlib.crc32(record)) + record)
-        self._file.flush()
-        _sync(self._file.fileno())
+        whole = _HEAD.pack(len(record), zlib.crc32(record)) + record
+        end = self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(whole) < len(whole):
+                raise OSError(errno.ENOSPC, "the disk is full")
+            _sync(self._file.fileno())
+        except OSError:
+            with suppress(OSError):
+                self._file.truncate(end)
+            raise
 
 
 def _read(file: Any, name: str) -> tuple[Log, int]:

@@ -104,6 +104,27 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere" / "it.journal")
 
 
+def test_an_action_that_finds_the_disk_full_is_not_there_and_the_next_ones_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    journal = Journal(tmp_path / "it.journal")
+    journal.do(step(0))
+    for fails in (lambda: journal.do(step(1)), journal.undo):
+        with monkeypatch.context() as broken:
+            broken.setattr("napari_unet.store.journal._sync", full)
+            with pytest.raises(OSError, match="No space left"):
+                fails()
+        assert numbers(journal) == [0]
+    journal.do(step(2))
+    journal.close()
+    again = Journal(tmp_path / "it.journal")
+    assert (numbers(again), again.cut) == ([0, 2], 0)
+    again.close()
+
+
 WRITER = """
 import sys
 from pathlib import Path
