@@ -34,7 +34,7 @@ WINDOWS = {1: 4, 2: 2, 3: 2}  # at most, along each axis: more images tell more 
 MOST = 512  # images that a model remembers
 FEW = 20  # images: fewer do not tell how different those of one kind are
 # How far images of one kind are from each other: as 95 % of the base's images are from the nearest other one, and some
-# more, since images that nobody has seen are farther from all. `bench/forgetting.py` tells what that keeps.
+# more for an image that nobody has seen, which is farther from all. `bench/forgetting.py` tells what that keeps.
 LIKE, MARGIN = 0.95, 1.35
 
 
@@ -180,8 +180,8 @@ def _memory(known: NDArray[np.float32], own: NDArray[np.float32]) -> _Memory:
     known, own = known / spread, own / spread
     others = _distances(known, known)
     np.fill_diagonal(others, np.inf)
-    far = MARGIN * float(np.quantile(others.min(axis=1), LIKE))
-    return _Memory(spread, known, own, far, _distances(own, known).min(axis=1) > far)
+    like = float(np.quantile(others.min(axis=1), LIKE))
+    return _Memory(spread, known, own, MARGIN * like, _distances(own, known).min(axis=1) > like)
 
 
 def _distances(images: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:
