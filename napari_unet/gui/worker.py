@@ -8,10 +8,12 @@ thread empties it. A signal sent from the thread crashes the program if its send
 
 from __future__ import annotations
 
+import atexit
 import threading
 from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY = 20  # ms between two looks into the queue
+LAST = 60.0  # seconds that the end of Python waits for a step; it takes less on a slow machine too
 
 
 class Worker(QObject):
@@ -62,8 +65,7 @@ class Worker(QObject):
 
     def cancel(self) -> None:
         """End at the next step, without a result."""
-        self._thread.cancelled.set()
-        self._thread.going.set()
+        self._thread.cancel()
 
     def join(self, seconds: float) -> bool:
         """Wait for the thread; return whether it has ended."""
@@ -96,6 +98,18 @@ class Worker(QObject):
             self.finished.emit()
 
 
+_threads: WeakSet[_Thread] = WeakSet()
+
+
+@atexit.register
+def _end() -> None:
+    """End the jobs that are left: Python would kill their threads in the middle of a step of torch's, and abort."""
+    for thread in _threads:
+        thread.cancel()
+    for thread in [each for each in _threads if each.is_alive()]:
+        thread.join(LAST)
+
+
 class _Thread(threading.Thread):
     """The thread: puts ("progressed" | "returned" | "failed", content) into `said`."""
 
@@ -105,6 +119,7 @@ class _Thread(threading.Thread):
         self.cancelled, self.going = threading.Event(), threading.Event()
         self.going.set()
         self._make = make
+        _threads.add(self)
 
     def run(self) -> None:
         """Run the job."""
@@ -113,6 +128,11 @@ class _Thread(threading.Thread):
             self._work()
         except Exception as error:  # noqa: BLE001 a thread has nobody above it
             self.said.put(("failed", error))
+
+    def cancel(self) -> None:
+        """End at the next step."""
+        self.cancelled.set()
+        self.going.set()
 
     def _work(self) -> None:
         with closing(self._make()) as job:

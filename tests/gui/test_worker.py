@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import threading
 
@@ -119,6 +120,27 @@ def test_a_worker_that_is_deleted_ends_quietly(qtbot) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux says the priority of a thread")
+def test_python_ends_after_the_step_that_runs() -> None:
+    """Killed in the middle of a step of torch's, the thread would abort the program."""
+    program = """
+import sys, time
+from napari_unet.gui.worker import Worker
+def job():
+    try:
+        yield
+        time.sleep(1)
+        yield
+        time.sleep(1000)
+    finally:
+        print("closed", flush=True)
+worker = Worker(job)
+worker._thread.start()
+time.sleep(0.2)
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr
+
+
 def test_the_thread_has_the_lowest_priority(qtbot) -> None:
     def job():
         yield Progress(0, 1)
