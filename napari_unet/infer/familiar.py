@@ -1,8 +1,8 @@
 """Which model an image is for: the one that learned from corrections, or the one that it came from.
 
 What learns a new kind of image forgets the kinds it knew. So a fine-tuned model carries the one it came from, and both
-carry what the images that they learned from look like. An image that is like those of the former, and unlike the
-corrected ones, is segmented by the former; every other one by the model itself, and so are all of a kind that the
+carry what the images that they learned from look like. An image that is more like those of the former than like the
+corrected ones is segmented by the former; every other one by the model itself, and so are all of a kind that the
 former knew once one of them was corrected. The idea is that of Expert Gate (Aljundi et al. 2017, arXiv:1611.06194),
 with the nearest neighbours among deep features (Sun et al. 2022, arXiv:2204.06507) as the gate.
 """
@@ -33,9 +33,10 @@ SIDE = {1: 4096, 2: 192, 3: 64}  # of a window in pixels
 WINDOWS = {1: 4, 2: 2, 3: 2}  # at most, along each axis: more images tell more than more windows of each
 MOST = 512  # images that a model remembers
 FEW = 20  # images: fewer do not tell how different those of one kind are
-# How far images of one kind are from each other: as 95 % of the base's images are from the nearest other one, and some
-# more for an image that nobody has seen, which is farther from all. `bench/forgetting.py` tells what that keeps.
-LIKE, MARGIN = 0.95, 1.35
+# Images of one kind are no farther from the nearest other one than LIKE of the base's images are. An image that nobody
+# has seen is for the base up to FAR times that, if it is NEARER to the base's than so many times its distance to the
+# corrected ones. `bench/forgetting.py` tells what that keeps.
+LIKE, FAR, NEARER = 0.95, 1.75, 0.8
 
 
 def signature(model: Model, plane: Plane, device: str = "auto") -> Job[NDArray[np.float32] | None]:
@@ -141,8 +142,9 @@ def choose(model: Model, plane: Plane, device: str = "auto") -> Job[tuple[Model,
     if found is not None:
         it = found[None] / memory.spread
         to_base, to_own = _distances(it, memory.known)[0], _distances(it, memory.own)[0]
-        if to_base.min() <= memory.far < to_own.min() and memory.foreign[to_own.argmin()]:
-            return base, [f"with {base.name!r}, since the image is like those it knew and unlike the corrected ones"]
+        nearest = min(FAR * memory.like, NEARER * to_own.min())
+        if to_base.min() <= nearest and memory.foreign[to_own.argmin()]:
+            return base, [f"with {base.name!r}, since the image is more like those it knew than the corrected ones"]
     return model, []
 
 
@@ -168,7 +170,7 @@ class _Memory:
     spread: NDArray[np.float32]  # of each channel, over the base's images
     known: NDArray[np.float32]  # images of the base
     own: NDArray[np.float32]  # corrected images
-    far: float  # images farther than this are unlike each other
+    like: float  # how far images of one kind are from each other at most
     foreign: NDArray[np.bool_]  # which corrected images are unlike all of the base
 
 
@@ -181,7 +183,7 @@ def _memory(known: NDArray[np.float32], own: NDArray[np.float32]) -> _Memory:
     others = _distances(known, known)
     np.fill_diagonal(others, np.inf)
     like = float(np.quantile(others.min(axis=1), LIKE))
-    return _Memory(spread, known, own, MARGIN * like, _distances(own, known).min(axis=1) > like)
+    return _Memory(spread, known, own, like, _distances(own, known).min(axis=1) > like)
 
 
 def _distances(images: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float32]:

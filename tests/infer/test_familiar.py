@@ -57,7 +57,7 @@ def test_each_kind_is_for_the_model_that_learned_it(base: Model, tuned: Model) -
     for number in range(50, 55):
         found, said = chosen(tuned, kind(number, 2))
         assert found is base
-        assert said == ["with 'stripes', since the image is like those it knew and unlike the corrected ones"]
+        assert said == ["with 'stripes', since the image is more like those it knew than the corrected ones"]
         assert chosen(tuned, kind(number, 9)) == (tuned, [])
 
 
