@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_unet.errors import ModelFileError
 from napari_unet.model_file import (
     IN_CHANNELS,
+    PROMPTS,
     SUFFIX,
     TASKS,
     DecodeSettings,
     Provenance,
+    Task,
     check_suffix,
     packed,
     read,
@@ -39,6 +41,7 @@ SHIPPED = Path(__file__).parent / "models"
 # In stacks a halo costs its third power: the 112 pixels of depth 4 would be thousands of times the work.
 DEPTH = {1: 4, 2: 4, 3: 2}
 FIRST = "nuclei"  # the model to begin with
+CLICKS = "clicks"  # the one that outlines what is clicked; it segments no image by itself
 _MIN_SIZE = {1: 4, 2: 12, 3: 32}  # pixels of an object four wide
 
 
@@ -52,8 +55,8 @@ class Model:
         In eval mode, float32, on the CPU.
     name : str
         What to call it.
-    task : {"instances", "classes"}
-        Whether the labels count objects or name classes.
+    task : {"instances", "classes", "clicks"}
+        Whether the labels count objects or name classes; or whether it outlines what is clicked.
     classes : tuple of str
         Names of the class channels; the first is ``"background"``.
     channels : {"grey", "rgb"}
@@ -80,7 +83,7 @@ class Model:
 
     network: UNet
     name: str = "untrained"
-    task: Literal["instances", "classes"] = "instances"
+    task: Task = "instances"
     classes: tuple[str, ...] = ("background", "object")
     channels: Literal["grey", "rgb"] = "grey"
     normalisation: tuple[float, float] = (1.0, 99.8)
@@ -123,7 +126,7 @@ class Model:
         ndim: int = 2,
         channels: Literal["grey", "rgb"] = "grey",
         classes: Sequence[str] = ("background", "object"),
-        task: Literal["instances", "classes"] = "instances",
+        task: Task = "instances",
         width: int = 16,
         depth: int | None = None,
         max_width: int = 256,
@@ -155,10 +158,10 @@ class Model:
         ModelFileError
             If no model can be made of that.
         """
-        if task not in TASKS or channels not in IN_CHANNELS:
+        if task not in TASKS[:2] or channels not in IN_CHANNELS:
             raise ModelFileError(
                 f"A model with task {task!r} and channels {channels!r} was asked for, expected one of "
-                f"{', '.join(TASKS)} and one of {', '.join(IN_CHANNELS)}."
+                f"{', '.join(TASKS[:2])} and one of {', '.join(IN_CHANNELS)}."
             )
         from napari_unet.nets.unet import UNet
 
@@ -230,7 +233,7 @@ class Model:
         plain = {"decode": asdict(self.decode), "provenance": asdict(self.provenance)}
         return {key: getattr(self, key) for key in ("network", "familiar", *_in_header())} | plain
 
-    def with_classes(self, classes: Sequence[str], task: Literal["instances", "classes"] = "classes") -> Model:
+    def with_classes(self, classes: Sequence[str], task: Task = "classes") -> Model:
         """Return a model that sees as this one does and says something else: the same body, an untrained head.
 
         Parameters
@@ -245,8 +248,8 @@ class Model:
         ModelFileError
             If no model can be made of that.
         """
-        if task not in TASKS:
-            raise ModelFileError(f"A model with task {task!r} was asked for, expected one of {', '.join(TASKS)}.")
+        if task not in TASKS[:2]:
+            raise ModelFileError(f"A model with task {task!r} was asked for, expected one of {', '.join(TASKS[:2])}.")
         from napari_unet.nets.unet import UNet
 
         network = UNet(replace(self.config, classes=len(classes), instance_maps=task == "instances")).eval()
@@ -257,6 +260,23 @@ class Model:
         new = replace(self, network=network, task=task, classes=tuple(classes), decode=decode, provenance=origin)
         new = replace(new, familiar=None, base=None)
         return new if task == "instances" else replace(new, diameter=None, smallest=None)  # classes have no width
+
+    def with_clicks(self) -> Model:
+        """Return a model that sees as this one does and is to outline what is clicked, with an untrained head.
+
+        It is given more than the image: see :mod:`napari_unet.infer.clicks`.
+        """
+        from napari_unet.nets.unet import UNet
+
+        config = replace(self.config, in_channels=self.config.in_channels + PROMPTS, classes=2, instance_maps=False)
+        network = UNet(config).eval()
+        body = {key: value for key, value in self.network.state_dict().items() if not key.startswith("head.")}
+        first = next(iter(body))  # sees the image as before, and what is clicked as nothing
+        new = network.state_dict()[first].clone()
+        new[:, : body[first].shape[1]], new[:, body[first].shape[1] :] = body[first], 0
+        network.load_state_dict(body | {first: new}, strict=False)
+        new_model = replace(self, network=network, task="clicks", classes=("background", "object"))
+        return replace(new_model, familiar=None, base=None, smallest=None, diameter=None)
 
     def predict(self, image: ArrayLike, **how: Any) -> NDArray[np.float32]:
         """Return the maps ``float32 (channel, *spatial)``; see :func:`napari_unet.infer.segment.predict`."""
@@ -284,14 +304,15 @@ class Model:
 
 
 def shipped() -> list[str]:
-    """Return the names of the models that come with the package, the one to begin with first."""
-    return sorted((p.stem for p in SHIPPED.glob(f"*{SUFFIX}")), key=lambda name: (name != FIRST, name))
+    """Return the names of the models that come with the package and segment, the one to begin with first."""
+    names = {p.stem for p in SHIPPED.glob(f"*{SUFFIX}")} - {CLICKS}
+    return sorted(names, key=lambda name: (name != FIRST, name))
 
 
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the file of a shipped model's name or of a path; raise ModelFileError if there is none."""
     if isinstance(name_or_path, str | os.PathLike):
-        if os.fspath(name_or_path) in shipped():
+        if os.fspath(name_or_path) in (*shipped(), CLICKS):
             return SHIPPED / f"{name_or_path}{SUFFIX}"
         path = Path(name_or_path).expanduser()
         if path.is_file():

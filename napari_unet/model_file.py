@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.errors import ModelFileError
 from napari_unet.nets.config import UNetConfig
@@ -23,8 +23,10 @@ if TYPE_CHECKING:
 # base. An older file is read with what there was before.
 SCHEMA = 4
 SUFFIX = ".unet"
-TASKS = ("instances", "classes")
+Task = Literal["instances", "classes", "clicks"]
+TASKS: tuple[Task, ...] = ("instances", "classes", "clicks")
 IN_CHANNELS = {"grey": 1, "rgb": 3}
+PROMPTS = 3  # input channels of a model for clicks beside the image: the mask so far, clicks inside, clicks outside
 
 _KEY = "napari_unet"
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
@@ -245,7 +247,7 @@ def _checked_header(name: str, text: str | None, keys: Collection[str]) -> tuple
             config.classes == len(record["classes"])
             and record["task"] in TASKS
             and config.instance_maps == (record["task"] == "instances")
-            and IN_CHANNELS.get(record["channels"]) == config.in_channels
+            and IN_CHANNELS[record["channels"]] + PROMPTS * (record["task"] == "clicks") == config.in_channels
             and 0 <= low < high <= 100
         )
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:

@@ -31,6 +31,7 @@ Plane = tuple[Callable[[tuple[slice, ...]], "NDArray[np.float32]"], Sequence[int
 
 SIDE = {1: 4096, 2: 192, 3: 64}  # of a window in pixels
 WINDOWS = {1: 4, 2: 2, 3: 2}  # at most, along each axis: more images tell more than more windows of each
+CLOSER = 3  # times as many windows along each axis, where there was nothing to see in any
 MOST = 512  # images that a model remembers
 FEW = 20  # images: fewer do not tell how different those of one kind are
 # Images of one kind are no farther from the nearest other one than LIKE of the base's images are. An image that nobody
@@ -55,11 +56,26 @@ def signature(model: Model, plane: Plane, device: str = "auto") -> Job[NDArray[n
     -------
     float32 array, ``(windows, channels of all levels)``, or None
         With the precision of float16, as it is kept in a file. Windows are named again where an image is too small for
-        so many; those in which all pixels are the same do not count, and if there are no others, it is None.
+        so many; those in which all pixels are the same do not count. If there are no others, more windows are tried;
+        if there still are none, it is None.
     """
+    most = WINDOWS[model.ndim]
+    for count in (most, CLOSER * most):
+        found = yield from _looks(model, plane, count, device)
+        if found:
+            break
+    else:
+        return None
+    highest = np.finfo(np.float16).max
+    kept = np.stack(found).clip(-highest, highest).astype(np.float16).astype(np.float32)
+    return np.resize(kept, (most**model.ndim, kept.shape[1]))
+
+
+def _looks(model: Model, plane: Plane, count: int, device: str) -> Job[list[NDArray[np.float32]]]:
+    """Return the features of so many windows along each axis, but for those in which all pixels are the same."""
     read, shape = plane
-    side, most = SIDE[model.ndim], WINDOWS[model.ndim]
-    starts = [[max(n - side, 0) // 2] if n < 2 * side else np.linspace(0, n - side, most).astype(int) for n in shape]
+    side = SIDE[model.ndim]
+    starts = [[max(n - side, 0) // 2] if n < 2 * side else np.linspace(0, n - side, count).astype(int) for n in shape]
     found = []
     for corner in product(*starts):
         yield Progress(0, 1, "looking at the image")
@@ -69,11 +85,7 @@ def signature(model: Model, plane: Plane, device: str = "auto") -> Job[NDArray[n
         if len(window) < model.config.in_channels:  # grey
             window = np.repeat(window[:1], model.config.in_channels, axis=0)
         found.append(features(model, window, device))
-    if not found:
-        return None
-    highest = np.finfo(np.float16).max
-    kept = np.stack(found).clip(-highest, highest).astype(np.float16).astype(np.float32)
-    return np.resize(kept, (most**model.ndim, kept.shape[1]))
+    return found
 
 
 def signatures(

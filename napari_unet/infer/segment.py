@@ -137,6 +137,7 @@ def predict(
     ImageError
         If the image does not fit the model.
     """
+    must_segment(model)
     seen = see(model, image, axes, channel)
     array, _ = seen.read()
     if array.ndim != model.ndim + 1:
@@ -183,6 +184,7 @@ def segment_job(
     DeviceError
         If the device is missing or has too little memory.
     """
+    must_segment(model)
     settings = settings or SegmentSettings()
     began = time.perf_counter()
     yield Progress(0, 1, "normalising")
@@ -273,6 +275,14 @@ class Seen:
         # a grey image may stand there three times
         broken = np.count_nonzero(~np.isfinite(data).all(axis=0)) if data.dtype.kind == "f" else 0
         return normalise(data, self.low, self.high), int(broken)
+
+
+def must_segment(model: Model) -> None:
+    """Refuse a model that only outlines what is clicked; raises ImageError."""
+    if model.task == "clicks":
+        raise ImageError(
+            f"The model {model.name!r} outlines what is clicked and segments no image: choose another one."
+        )
 
 
 def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | None = None) -> Seen:

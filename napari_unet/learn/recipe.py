@@ -18,6 +18,7 @@ from napari_unet.infer.familiar import planes_of, signatures
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
+from napari_unet.learn.clicks import ClickTrainer
 from napari_unet.learn.evaluate import quietly, read_pairs, score_tiles, tune
 from napari_unet.learn.settings import SCRATCH, Augmentation, TrainSettings
 from napari_unet.learn.targets import ENLARGED, check_objects, training_tile, typical_diameter, with_enlarged
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_unet.learn.targets import TrainingTile
     from napari_unet.learn.train import TrainResult
+    from napari_unet.model_file import Task
 
 NETWORK = ("ndim", "depth", "width", "max_width", "top")  # what a recipe may say of the network
 # Tiles that thresholds are chosen on. Those held out are too few: 50 of them told ways of decoding apart by chance.
@@ -100,7 +102,7 @@ class Recipe:
 
     name: str
     data: tuple[Source, ...]
-    task: Literal["instances", "classes"] | None = None
+    task: Task | None = None
     classes: tuple[str, ...] | None = None
     channels: Literal["grey", "rgb"] = "grey"
     network: Mapping[str, int] = field(default_factory=dict)
@@ -266,7 +268,7 @@ def _read_tiles(
     return [
         training_tile(
             array[:, *at],
-            label(labels[at], connectivity=1) if own and model.task == "instances" else labels[at],
+            label(labels[at], connectivity=1) if own and model.task != "classes" else labels[at],
             model.task,
             share=share / len(slices),
             name=image_path.stem,
@@ -297,6 +299,10 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
         recipe=asdict(recipe),
         parent=model.version if recipe.start else None,
     )
+    if model.task == "clicks":
+        return (
+            yield from train(model, tiles, [], recipe.train, provenance=provenance, stop=stop, trainer=ClickTrainer)
+        )
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
     tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
     own = [tile for tile in tiles if not tile.name.endswith(ENLARGED)]
@@ -325,6 +331,8 @@ def _beginning(recipe: Recipe) -> Model:
         model = Model.load(recipe.start)
         model = replace(model, name=recipe.name, smallest=recipe.smallest, familiar=None, base=None)
         task, classes = recipe.task or model.task, recipe.classes or model.classes
+        if task == "clicks":
+            return model.with_clicks()
         if (task, len(classes)) == (model.task, len(model.classes)):
             return replace(model, classes=classes)
         return model.with_classes(classes, task)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from numpy.typing import NDArray
+
+    from napari_unet.model_file import Task
 
 ENLARGED = ", enlarged"  # ends the name of a tile that shows another one larger
 MAX_ID = 2**24  # object numbers travel as float32, which is exact up to here
@@ -54,7 +56,7 @@ class TrainingTile:
 def training_tile(
     image: NDArray[np.float32],
     labels: NDArray[np.integer],
-    task: Literal["instances", "classes"],
+    task: Task,
     *,
     share: float = 1.0,
     name: str = "",
@@ -67,8 +69,8 @@ def training_tile(
         Normalised.
     labels : integer array, ``spatial``
         Object numbers or classes, 0 = background.
-    task : {"instances", "classes"}
-        Which of the two.
+    task : {"instances", "classes", "clicks"}
+        Which of these.
     share, name
         See :class:`TrainingTile`.
     """
@@ -76,9 +78,7 @@ def training_tile(
     return TrainingTile(image, target, np.ones((3, *labels.shape), np.float32), share, name)
 
 
-def with_enlarged(
-    tile: TrainingTile, task: Literal["instances", "classes"], smallest: float | None
-) -> list[TrainingTile]:
+def with_enlarged(tile: TrainingTile, task: Task, smallest: float | None) -> list[TrainingTile]:
     """Return a tile of which every pixel is known and, where its objects are small, an enlarged one too.
 
     Parameters
@@ -133,7 +133,7 @@ def check_numbered(masks: Sequence[NDArray[Any]]) -> None:
         )
 
 
-def make_target(labels: NDArray[np.integer], task: Literal["instances", "classes"]) -> NDArray[np.float32]:
+def make_target(labels: NDArray[np.integer], task: Task) -> NDArray[np.float32]:
     """Return class, object number and distance, ``float32 (3, *spatial)``.
 
     Raises

@@ -77,6 +77,7 @@ def train(
     *,
     provenance: Provenance | None = None,
     stop: Callable[[], bool] = bool,
+    trainer: type[Trainer] | None = None,
 ) -> Job[TrainResult]:
     """Learn from tiles; Muon and AdamW, cosine schedule, averaged weights.
 
@@ -94,6 +95,8 @@ def train(
         What to write into the new model; the default names the parent and the settings.
     stop : callable
         Asked before each step; on True the training ends early and keeps what it has.
+    trainer : type, optional
+        What makes the steps; default: :class:`Trainer`.
 
     Yields
     ------
@@ -109,8 +112,10 @@ def train(
         If memory runs out.
     """
     _check(model, tiles, held_out)
+    if model.task == "clicks" and trainer is None:
+        raise DataError(f"The model {model.name!r} outlines what is clicked: choose one that segments images.")
     try:
-        return (yield from _train(model, tiles, held_out, settings, provenance, stop))
+        return (yield from _train((trainer or Trainer)(model, tiles, settings), model, held_out, provenance, stop))
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -145,15 +150,13 @@ def _check(model: Model, tiles: Sequence[TrainingTile], held_out: Sequence[Train
 
 
 def _train(
+    trainer: Trainer,
     model: Model,
-    tiles: Sequence[TrainingTile],
     held_out: Sequence[TrainingTile],
-    settings: TrainSettings,
     provenance: Provenance | None,
     stop: Callable[[], bool],
 ) -> Job[TrainResult]:
-    trainer = Trainer(model, tiles, settings)
-    steps = trainer.steps
+    settings, steps = trainer.settings, trainer.steps
     origin = provenance or Provenance.now(
         data=(*model.provenance.data, "own annotations"),
         notices=model.provenance.notices,
@@ -247,15 +250,7 @@ class Trainer:
         """Make one step and return its loss; None, with all weights as they were, if that is not a number."""
         for group in (group for each in self.optimisers for group in each.param_groups):
             group["lr"] = self.settings.learning_rate * schedule(step, self.steps)
-        image, target, weight = (part.to(self.device, non_blocking=True) for part in self.batches.draw())
-        image, target, weight = augment(
-            image, target, weight, self.batches.size, self.settings.augmentation, self.random
-        )
-        if image.ndim == 4:
-            image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits = self.network(image)
-        loss = total_loss(logits, target, weight, self.network.config.classes)
+        loss = self.loss()
         self.network.zero_grad(set_to_none=True)
         loss.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
@@ -266,6 +261,21 @@ class Trainer:
             each.step()
         self._update_average(step)
         return value
+
+    def loss(self) -> Tensor:
+        """Return the loss of one batch."""
+        image, target, weight = (part.to(self.device, non_blocking=True) for part in self.batches.draw())
+        how = self.settings.augmentation
+        image, target, weight = augment(image, target, weight, self.batches.size, how, self.random)
+        return total_loss(self.logits(self.network, image), target, weight, self.network.config.classes)
+
+    def logits(self, network: UNet, image: Tensor) -> Tensor:
+        """Return what a network says of a batch, computed in the precision of the device."""
+        if image.ndim == 4:
+            image = image.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            found: Tensor = network(image)
+        return found
 
     def averaged(self, model: Model, provenance: Provenance) -> Model:
         """Return `model` with the averaged weights; what it knew of images is no longer true of them."""

@@ -158,6 +158,14 @@ def test_of_a_large_image_only_windows_are_read(base: Model) -> None:
     assert max(s.stop for s, _ in read) == 10**6
 
 
+def test_where_the_corners_are_empty_more_windows_are_looked_into(base: Model) -> None:
+    image = np.zeros((1000, 1000))
+    image[500:530, 480:520] = kind(0, 2, (30, 40))
+    found = run(signature(base, planes(base, [image])[0]))
+    assert found is not None
+    assert found.shape == (4, 4 + 8 + 8)
+
+
 def test_colour_models_look_at_grey_images() -> None:
     model = Model.new(width=2, depth=1, channels="rgb")
     image = np.random.default_rng(0).random((1, 20, 20), dtype=np.float32)

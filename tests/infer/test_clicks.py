@@ -1,0 +1,144 @@
+"""Clicks to an outline: where the network looks, what it is shown, and what becomes of its answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from napari_unet import Model
+from napari_unet.errors import ImageError
+from napari_unet.infer import clicks
+from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, outline
+from napari_unet.infer.familiar import plane_of
+from napari_unet.infer.segment import see
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from napari_unet.infer.familiar import Plane
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return Model.new(width=2, depth=1).with_clicks()
+
+
+def disks(*places: tuple[int, int, int], shape: tuple[int, int] = (400, 500)) -> NDArray[np.uint8]:
+    """Return an image of bright disks of row, column and radius."""
+    image = np.zeros(shape, np.uint8)
+    rows, columns = np.indices(shape)
+    for row, column, radius in places:
+        image[np.hypot(rows - row, columns - column) <= radius] = 200
+    return image
+
+
+def plane(model: Model, image: NDArray[Any]) -> Plane:
+    return plane_of(see(model, image), (), 2)
+
+
+def full(shape: tuple[int, ...], found: Outline | None) -> NDArray[np.bool_]:
+    mask = np.zeros(shape, bool)
+    if found is not None:
+        mask[found.box] = found.mask
+    return mask
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
+    """What the network is shown, in place of which whatever is bright is said to be the object."""
+    shown: list[NDArray[np.float32]] = []
+
+    def bright(model: Model, image: NDArray[np.float32], device: str) -> Any:
+        shown.append(image)
+        yield from ()
+        return np.stack((1 - image[0], image[0]))
+
+    monkeypatch.setattr(clicks, "predict_tiles", bright)
+    return shown
+
+
+@pytest.mark.parametrize("radius", [3, 8, 12, 30, 90])
+@pytest.mark.parametrize("at", [(200, 250), (5, 250), (398, 2)])
+def test_an_object_of_any_size_and_place_is_outlined_to_the_pixel(
+    model: Model, seen: list[Any], radius: int, at: tuple[int, int]
+) -> None:
+    image = disks((*at, radius))
+    found = outline(model, plane(model, image), Prompt((at,)))
+    truth, said = image > 0, full(image.shape, found)
+    assert (truth & said).sum() / (truth | said).sum() > 0.93
+    assert len(seen) <= clicks.LOOKS
+
+
+def test_of_several_objects_the_clicked_ones_are_meant(model: Model, seen: list[Any]) -> None:
+    image = disks((200, 200, 10), (200, 230, 10))
+    both = Prompt(((200.0, 200.0), (200.0, 230.0)))
+    for prompt, count in ((Prompt(((200.4, 199.6),)), 1), (both, 2)):
+        said = full(image.shape, outline(model, plane(model, image), prompt))
+        assert said[200, 200]
+        assert said[200, 230] == (count == 2)
+
+
+def test_what_was_said_is_shown_where_it_was_said(model: Model, seen: list[Any]) -> None:
+    image = disks((200, 200, 20))
+    mask = Outline((slice(180, 200), slice(180, 221)), np.ones((20, 41), bool))
+    outline(model, plane(model, image), Prompt(((190, 190),), ((225, 200),)), mask=mask)
+    picture, so_far, inside, outside = seen[0]
+    assert picture.shape == (SIDE, SIDE)
+    frame = clicks._first(Prompt(((190, 190),), ((225, 200),)), mask, 24)
+    for map_, at in ((inside, (190, 190)), (outside, (225, 200))):
+        middle = np.argwhere(map_ > 0).mean(axis=0)
+        np.testing.assert_allclose(middle, frame.place(at), atol=0.6)
+    scale = SIDE / frame.side
+    assert so_far.sum() == pytest.approx(20 * 41 * scale**2, rel=0.1)
+
+
+def test_a_box_is_enough(model: Model, seen: list[Any]) -> None:
+    image = disks((100, 100, 20), (100, 150, 20))
+    found = outline(model, plane(model, image), Prompt(box=(slice(128, 172), slice(128, 172))))
+    assert found is None or not full(image.shape, found)[100, 100]
+    found = outline(model, plane(model, image), Prompt(box=(slice(78, 122), slice(128, 172))))
+    said = full(image.shape, found)
+    assert said[100, 150]
+    assert not said[100, 100]
+    assert seen[-1][1].any()
+
+
+def test_only_a_window_is_read(model: Model, seen: list[Any]) -> None:
+    read: list[tuple[slice, ...]] = []
+
+    def window(where: tuple[slice, ...]) -> NDArray[np.float32]:
+        read.append(where)
+        return np.ones((1, *(s.stop - s.start for s in where)), np.float32) * (len(read) == 2)
+
+    outline(model, (window, (10**6, 10**6)), Prompt(((5e5, 5e5),)))
+    assert all(s.stop - s.start <= 200 for where in read for s in where)
+
+
+def test_holes_are_filled_and_nothing_is_none(model: Model, seen: list[Any]) -> None:
+    image = disks((200, 200, 30))
+    image[195:205, 195:205] = 0
+    found = outline(model, plane(model, image), Prompt(((180, 200),)))
+    assert full(image.shape, found)[200, 200]
+    assert outline(model, plane(model, np.zeros((50, 50))), Prompt(((20, 20),))) is None
+
+
+@pytest.mark.parametrize("at", [(0, 0), (-2, 5), (SIDE + 1, SIDE - 1), (-50, 300), (64, 64)])
+def test_a_click_at_or_beyond_the_edge_is_drawn_as_far_as_it_is_seen(at: tuple[int, int]) -> None:
+    map_ = np.zeros((SIDE, SIDE), np.float32)
+    draw(map_, at)
+    rows, columns = np.indices(map_.shape)
+    np.testing.assert_array_equal(map_ > 0, np.hypot(rows - at[0], columns - at[1]) <= clicks.RADIUS)
+
+
+def test_a_colour_model_and_grey_images_go_together() -> None:
+    model = Model.new(width=2, depth=1, channels="rgb").with_clicks()
+    for image in (disks((50, 50, 9), shape=(90, 90)), np.repeat(disks((50, 50, 9), shape=(90, 90))[..., None], 3, -1)):
+        outline(model, plane(model, image), Prompt(((50, 50),)))  # the network itself: any answer will do
+
+
+def test_it_segments_no_image_by_itself(model: Model) -> None:
+    for use in (model.segment, model.predict):
+        with pytest.raises(ImageError, match="outlines what is clicked"):
+            use(np.zeros((20, 20)))
