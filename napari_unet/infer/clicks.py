@@ -14,11 +14,11 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.infer.predict import predict_tiles
-from napari_unet.jobs import run
+from napari_unet.jobs import Job, Progress, run
 from napari_unet.model_file import PROMPTS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -31,6 +31,7 @@ LEAST = 24  # pixels of the image in the side of a crop: below, it would only be
 # Side of the crop, times the longest side of the object: at least and at most, as it was learned; and what is aimed at
 NARROW, WIDE, FRAME = 1.15, 4.0, 2.0
 LOOKS = 4  # at most, until the crop fits the object
+SAME = 0.3  # overlap of an object with itself in the next slice, at least
 WIDTH = 24.0  # pixels of an object of which nothing is known
 
 Place = tuple[float, float]
@@ -123,6 +124,69 @@ def outline(
             break
         frame = better
     return found
+
+
+def follow(
+    model: Model, plane_at: Callable[[int], Plane], slices: int, first: int, found: Outline, device: str = "auto"
+) -> Job[dict[int, Outline]]:
+    """Follow an object through the slices of a stack, up and down, until it ends.
+
+    In each slice the middle of the object in the one before is clicked. It has ended where nothing is found there, or
+    what is found hardly overlaps the one before (`SAME`).
+
+    Parameters
+    ----------
+    model, device
+        See :func:`outline`.
+    plane_at : callable
+        Returns the plane of a slice.
+    slices : int
+        How many there are.
+    first : int
+        Where it was outlined.
+    found : Outline
+        The outline there.
+
+    Yields
+    ------
+    Progress
+        Slices looked at, of those that there are.
+
+    Returns
+    -------
+    dict of Outline
+        By slice, without the first.
+    """
+    through: dict[int, Outline] = {}
+    for way in (range(first + 1, slices), range(first - 1, -1, -1)):
+        last = found
+        for at in way:
+            yield Progress(len(through), slices, "following the object")
+            width = float(max(last.mask.shape))
+            now = outline(model, plane_at(at), Prompt((middle(last),)), width=width, device=device)
+            if now is None or overlap(last, now) < SAME:
+                break
+            through[at] = last = now
+    return through
+
+
+def middle(found: Outline) -> Place:
+    """Return the pixel of an object that is farthest from its edge."""
+    far = ndi.distance_transform_edt(np.pad(found.mask, 1))[1:-1, 1:-1]
+    row, column = np.unravel_index(int(far.argmax()), far.shape)
+    return float(row + found.box[0].start), float(column + found.box[1].start)
+
+
+def overlap(a: Outline, b: Outline) -> float:
+    """Return the intersection of two objects over their union, 0 to 1."""
+    low = [max(x.start, y.start) for x, y in zip(a.box, b.box, strict=True)]
+    high = [max(min(x.stop, y.stop), at) for x, y, at in zip(a.box, b.box, low, strict=True)]
+    parts = [
+        each.mask[tuple(slice(s - o.start, t - o.start) for s, t, o in zip(low, high, each.box, strict=True))]
+        for each in (a, b)
+    ]
+    shared = int(np.count_nonzero(parts[0] & parts[1]))
+    return shared / (int(a.mask.sum()) + int(b.mask.sum()) - shared)
 
 
 def _first(prompt: Prompt, mask: Outline | None, width: float) -> _Frame:

@@ -10,9 +10,10 @@ import pytest
 from napari_unet import Model
 from napari_unet.errors import ImageError
 from napari_unet.infer import clicks
-from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, outline
+from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, follow, middle, outline, overlap
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.segment import see
+from napari_unet.jobs import run
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -122,6 +123,33 @@ def test_holes_are_filled_and_nothing_is_none(model: Model, seen: list[Any]) -> 
     found = outline(model, plane(model, image), Prompt(((180, 200),)))
     assert full(image.shape, found)[200, 200]
     assert outline(model, plane(model, np.zeros((50, 50))), Prompt(((20, 20),))) is None
+
+
+def test_an_object_is_followed_through_its_slices_and_no_farther(model: Model, seen: list[Any]) -> None:
+    slices = np.zeros((20, 200, 200), np.uint8)
+    for z in range(4, 13):  # a ball that drifts, and another one above it
+        slices[z] = disks((80 + 3 * z, 90, round((36 - 1.4 * (z - 8) ** 2) ** 0.5 * 3)), shape=(200, 200))
+    for z in range(15, 20):
+        slices[z] = disks((80 + 3 * z, 90, 12), shape=(200, 200))
+    start = outline(model, plane(model, slices[8]), Prompt(((104, 90),)))
+    assert start is not None
+    through = run(follow(model, lambda z: plane(model, slices[z]), 20, 8, start))
+    assert sorted([*through, 8]) == list(range(4, 13))
+    for z, found in through.items():
+        np.testing.assert_allclose(middle(found), (80 + 3 * z, 90), atol=1.5)
+
+
+def test_overlap_is_that_of_the_pixels() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        whole, found = np.zeros((2, 30, 30), bool), []
+        for mask in whole:
+            (top, left), (height, width) = random.integers(0, 15, 2), random.integers(1, 15, 2)
+            part = random.random((height, width)) > 0.3
+            part[0, 0] = True
+            mask[top : top + height, left : left + width] = part
+            found.append(Outline((slice(top, top + height), slice(left, left + width)), part))
+        assert overlap(*found) == pytest.approx((whole[0] & whole[1]).sum() / (whole[0] | whole[1]).sum())
 
 
 @pytest.mark.parametrize("at", [(0, 0), (-2, 5), (SIDE + 1, SIDE - 1), (-50, 300), (64, 64)])

@@ -38,7 +38,7 @@ RECIPES = sorted(path.name for path in (files("napari_unet") / "recipes").iterdi
 def test_the_recipes_of_the_shipped_models_can_be_read(name: str) -> None:
     recipe = read_recipe(str(files("napari_unet") / "recipes" / name))
     assert recipe.name == name.removesuffix(".toml")
-    assert recipe.classes
+    assert recipe.classes or recipe.task == "clicks"
     assert sum(source.share for source in recipe.data) == pytest.approx(1)
     assert all(source.name for source in recipe.data)
     assert json.loads(json.dumps(asdict(recipe)))["train"]["steps"] == recipe.train.steps
