@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 GAP = 2  # pixels of background between two objects that merging closes
 CRUMB = 4  # pixels: smaller pieces that a jagged line cuts off go to their neighbour
+REPLACED = 0.5  # intersection over union from which on an outline is that of an object that is there
+PART = 0.5  # share of an outline that lies in an object of which it is a part
 SMOOTH = 1.5  # sigma in pixels: takes off what a hand trembles, not what a cell sticks out
 
 Region = tuple[slice, ...]
@@ -88,6 +90,63 @@ def merge(labels: NDArray[Any], numbers: Sequence[int]) -> Edit:
     closed = ndi.binary_closing(np.pad(together, GAP), round_)[(slice(GAP, -GAP),) * values.ndim]
     values[together | (closed & (values == 0))] = numbers[0]
     return Edit(region, values)
+
+
+def put(labels: NDArray[Any], region: Region, mask: NDArray[np.bool_], fresh: int) -> tuple[Edit, int]:
+    """Write an object that was outlined anew: in place of the one that it is, or as one of its own.
+
+    An object of which it has at least half (intersection over union) it replaces. Of an object that it mostly lies in,
+    it is a part that is cut out; what it covers of others stays theirs.
+
+    Parameters
+    ----------
+    labels : integer array
+        Of any number of axes.
+    region : tuple of slice
+        The box of the object in the labels.
+    mask : bool array
+        Which pixels of the box it is.
+    fresh : int
+        A free number.
+
+    Returns
+    -------
+    edit : Edit
+        What to write.
+    number : int
+        Of the object: that of the one it replaces, or `fresh`.
+
+    Raises
+    ------
+    DataError
+        If nothing would be written, since other objects have all its pixels, or the labels hold no such number.
+    """
+    covered = labels[region][mask]
+    numbers, counts = np.unique(covered[covered > 0], return_counts=True)
+    other, shared = max(zip(numbers.tolist(), counts.tolist(), strict=True), key=lambda each: each[1], default=(0, 0))
+    number, around = fresh, region
+    if other:
+        box = box_of(labels, other, margin=0)
+        size = np.count_nonzero(labels[box] == other)
+        if shared >= REPLACED * (size + np.count_nonzero(mask) - shared):
+            number = other
+            ends = zip(region, box, strict=True)
+            around = tuple(slice(min(r.start, b.start), max(r.stop, b.stop)) for r, b in ends)
+    if number > np.iinfo(labels.dtype).max:
+        raise DataError(
+            f"The labels are {labels.dtype} and have no number {number}: save them as uint32 and open them again."
+        )
+    values = labels[around].copy()
+    mine = np.zeros(values.shape, bool)
+    mine[tuple(slice(r.start - a.start, r.stop - a.start) for r, a in zip(region, around, strict=True))] = mask
+    may_take = number == other or shared >= PART * np.count_nonzero(mask)
+    mine &= (values == 0) | ((values == other) & may_take)
+    if not mine.any():
+        raise DataError("Other objects have all its pixels: delete them, or rub them out first.")
+    if number == other:
+        values[values == other] = 0
+    values[mine] = number
+    return Edit(around, values), number
 
 
 def split_along(labels: NDArray[Any], number: int, path: NDArray[Any], fresh: int) -> Edit:

@@ -43,6 +43,47 @@ def test_delete_takes_one_object_away(labels: np.ndarray) -> None:
     np.testing.assert_array_equal(after, np.where(labels == 2, 0, labels))
 
 
+def boxed(mask: np.ndarray) -> tuple[objects.Region, np.ndarray]:
+    box = ndi.find_objects(mask.astype(np.uint8))[0]
+    return box, mask[box]
+
+
+def test_an_outline_takes_the_place_of_the_object_that_it_is(labels: np.ndarray) -> None:
+    moved = np.roll(labels == 3, (1, 2), axis=(0, 1))
+    edit, number = objects.put(labels, *boxed(moved), 9)
+    assert number == 3
+    np.testing.assert_array_equal(written(labels, edit), np.where(moved, 3, np.where(labels == 3, 0, labels)))
+
+
+def test_an_outline_in_an_object_of_several_is_cut_out_of_it(labels: np.ndarray) -> None:
+    left = labels == 1
+    labels[labels == 2] = 1  # the two that touch as one
+    half = left & (np.mgrid[:60, :90][1] < 24)
+    edit, number = objects.put(labels, *boxed(half), 9)
+    assert number == 9
+    np.testing.assert_array_equal(written(labels, edit), np.where(half, 9, labels))
+
+
+def test_an_outline_beside_others_takes_background_only(labels: np.ndarray) -> None:
+    y, x = np.mgrid[:60, :90]
+    new = np.hypot(y - 25, x - 64) < 14  # over parts of 2 and 3
+    edit, number = objects.put(labels, *boxed(new), 9)
+    assert number == 9
+    np.testing.assert_array_equal(written(labels, edit), np.where(new & (labels == 0), 9, labels))
+
+
+def test_an_outline_of_which_nothing_is_left_is_refused(labels: np.ndarray) -> None:
+    labels[:] = np.where(np.mgrid[:60, :90][1] % 2, 4, 5)
+    mask = np.zeros(labels.shape, bool)
+    mask[10, 9:19:2] = True
+    assert objects.put(labels, *boxed(mask), 9)[1] == 9  # a part of 4
+    labels[labels == 4] = np.arange(1, 1 + (labels == 4).sum()) % 200 + 10
+    with pytest.raises(DataError, match="Other objects"):
+        objects.put(labels, *boxed(mask), 9)
+    with pytest.raises(DataError, match="uint8"):
+        objects.put(np.zeros((9, 9), np.uint8), (slice(2, 4),) * 2, np.ones((2, 2), bool), 256)
+
+
 def test_merge_makes_one_object_and_closes_the_gap(labels: np.ndarray) -> None:
     labels[:, 31] = 0  # a line of background between 1 and 2
     after = written(labels, objects.merge(labels, [2, 1]))
