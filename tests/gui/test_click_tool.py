@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtTest import QTest
+from qtpy.QtCore import Qt
 
 from napari_unet import Model, model
 from napari_unet.infer import clicks
@@ -48,24 +47,6 @@ def picture() -> np.ndarray:
     return image
 
 
-def mouse(desk: Any, *points: tuple[float, float], button: Any = LEFT, key: Any = NONE) -> None:
-    """Click at a point (y, x) of the world, or drag through several."""
-    canvas = desk.viewer.window._qt_viewer.canvas.native
-    y0, x0 = desk.viewer.scene.camera.center[-2:]
-    zoom = desk.viewer.scene.camera.zoom
-    places = [
-        QPoint(round(canvas.width() / 2 + (x - x0) * zoom), round(canvas.height() / 2 + (y - y0) * zoom))
-        for y, x in points
-    ]
-    QTest.mouseMove(canvas, places[0])
-    QTest.mousePress(canvas, button, key, places[0])
-    for place in places[1:]:
-        QTest.mouseMove(canvas, place)
-        desk.qtbot.wait(10)
-    QTest.mouseRelease(canvas, button, key, places[-1])
-    desk.qtbot.wait(10)
-
-
 def opened(desk: Any, image: np.ndarray) -> Any:
     """Open an image with empty labels, and take the tool."""
     made = desk(image)
@@ -83,7 +64,7 @@ def settled(desk: Any) -> None:
 def test_a_click_outlines_enter_writes_and_undo_takes_back(desk: Any, picture: np.ndarray) -> None:
     made = opened(desk, picture)
     labels = made.session.labels
-    mouse(made, (60, 60))
+    made.paint((60, 60))
     settled(made)
     assert made.tool.pending
     assert not labels.data.any()
@@ -91,7 +72,7 @@ def test_a_click_outlines_enter_writes_and_undo_takes_back(desk: Any, picture: n
     truth = np.hypot(*(np.indices(picture.shape) - np.array([60, 60])[:, None, None])) < 16
     assert (truth & (labels.data > 0)).sum() / (truth | (labels.data > 0)).sum() > 0.93
     assert not made.tool.pending
-    mouse(made, (60, 150))
+    made.paint((60, 150))
     settled(made)
     made.press(Qt.Key.Key_Return)
     assert set(np.unique(labels.data)) == {0, 1, 2}
@@ -103,7 +84,7 @@ def test_a_click_outlines_enter_writes_and_undo_takes_back(desk: Any, picture: n
 def test_escape_drops_the_outline_and_then_puts_the_tool_away(desk: Any, picture: np.ndarray) -> None:
     made = opened(desk, picture)
     layers = list(made.viewer.layers)
-    mouse(made, (60, 60))
+    made.paint((60, 60))
     settled(made)
     made.press(Qt.Key.Key_Escape)
     assert not made.tool.pending
@@ -117,9 +98,9 @@ def test_escape_drops_the_outline_and_then_puts_the_tool_away(desk: Any, picture
 @pytest.mark.parametrize(("button", "key"), [(LEFT, SHIFT), (RIGHT, NONE)])
 def test_what_is_not_of_the_cell_is_taken_away(desk: Any, picture: np.ndarray, button: Any, key: Any) -> None:
     made = opened(desk, picture)
-    mouse(made, (150, 60))
+    made.paint((150, 60))
     settled(made)
-    mouse(made, (150, 150), button=button, key=key)
+    made.paint((150, 150), button=button, modifier=key)
     settled(made)
     made.press(Qt.Key.Key_Return)
     data = made.session.labels.data
@@ -131,12 +112,12 @@ def test_an_object_that_is_there_is_cut_from_its_first_click_outside(desk: Any, 
     made = opened(desk, picture)
     labels = made.session.labels
     labels.data[140:160, 40:200] = 7
-    mouse(made, (150, 150), key=SHIFT)
+    made.paint((150, 150), modifier=SHIFT)
     settled(made)
     made.press(Qt.Key.Key_Return)
     assert labels.data[150, 60] == 7
     assert not labels.data[150, 155:].any()
-    mouse(made, (20, 20), key=SHIFT)  # nothing there
+    made.paint((20, 20), modifier=SHIFT)  # nothing there
     settled(made)
     assert not made.tool.pending
     assert "Click the cell first" in made.dock.correct.count.text()
@@ -145,12 +126,12 @@ def test_an_object_that_is_there_is_cut_from_its_first_click_outside(desk: Any, 
 def test_a_drag_scribbles_and_with_control_draws_a_box(desk: Any, picture: np.ndarray) -> None:
     made = opened(desk, picture)
     centre = made.viewer.scene.camera.center
-    mouse(made, (150, 60), (150, 90), (150, 120))
+    made.paint((150, 60), (150, 90), (150, 120))
     settled(made)
     assert len(made.tool._drawing.prompt.inside) >= 3
     assert made.viewer.scene.camera.center == centre
     made.press(Qt.Key.Key_Escape)
-    mouse(made, (40, 40), (60, 60), (80, 80), key=CONTROL)
+    made.paint((40, 40), (60, 60), (80, 80), modifier=CONTROL)
     settled(made)
     made.press(Qt.Key.Key_Return)
     assert made.session.labels.data[60, 60]
@@ -159,7 +140,7 @@ def test_a_drag_scribbles_and_with_control_draws_a_box(desk: Any, picture: np.nd
 
 def test_another_tool_puts_it_away(desk: Any, picture: np.ndarray) -> None:
     made = opened(desk, picture)
-    mouse(made, (60, 60))
+    made.paint((60, 60))
     settled(made)
     made.dock.correct.take("paint")
     assert not made.tool.in_hand
@@ -174,7 +155,7 @@ def test_an_object_is_followed_through_a_stack_in_one_edit(desk: Any, picture: n
     made = opened(desk, stack)
     made.viewer.dims.set_current_step(0, 3)
     made.qtbot.wait(50)
-    mouse(made, (60, 60))
+    made.paint((60, 60))
     settled(made)
     made.press(Qt.Key.Key_Return)
     data = made.session.labels.data
@@ -191,7 +172,7 @@ def test_a_dock_that_closes_meanwhile_leaves_nothing(desk: Any, picture: np.ndar
     before = list(made.viewer.mouse_drag_callbacks)
     made.dock.correct.start_empty()
     made.click(made.dock.correct.click)
-    mouse(made, (60, 60))
+    made.paint((60, 60))
     made.viewer.window.remove_dock_widget(made.dock)
     made.qtbot.wait(100)
     assert [layer.name for layer in made.viewer.layers] == ["cells", "cells_unet_labels"]

@@ -61,7 +61,7 @@ def test_objects_are_framed_as_the_product_frames_them(tile: TrainingTile) -> No
         rows, columns = (np.flatnonzero(truth.any(axis=i)) for i in (1, 0))
         longest.append(max(np.ptp(rows), np.ptp(columns)) + 1)
     # drawn evenly by its logarithm, from a quarter of the frame to nearly all of it
-    assert SIDE / 6 < np.quantile(longest, 0.1) < SIDE / 2.5 < np.median(longest) < SIDE / 1.4 < SIDE
+    assert SIDE / 6 < np.quantile(longest, 0.1) < SIDE / 3.5 < np.median(longest) < SIDE / 1.4 < SIDE
 
 
 def test_the_worst_error_is_clicked_in_its_middle() -> None:
