@@ -131,7 +131,8 @@ def segment(
 
     Objects are numbered from 1 (uint32); a model of classes writes their numbers (uint8); 0 is background. An
     OME-Zarr gives DIR/NAME_labels.ome.zarr; if DIR is the OME-Zarr itself, the labels go into its labels group.
-    An image that cannot be segmented is reported, the others go on, and the exit code is 2.
+    An image that cannot be read or segmented is reported, the others go on, and the exit code is 2; a path that is
+    not there ends the command before it begins.
     """
     from napari_unet.exchange.files import found, plan, segment_file
 
@@ -152,6 +153,8 @@ def segment(
         else:
             record |= {"labels": str(target), **found(loaded, result)}
             record |= {"seconds": round(result.seconds, 3), "notes": list(result.notes)}
+            if result.model is not None and result.model.name != loaded.name:
+                record["segmented_by"] = result.model.name
             words = [image.name, _in_words(record), f"{result.seconds:.1f} s", *result.notes]
             typer.echo("  ".join(words), err=json_ == "-")
         records.append(record)

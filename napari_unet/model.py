@@ -250,6 +250,8 @@ class Model:
         """
         if task not in TASKS[:2]:
             raise ModelFileError(f"A model with task {task!r} was asked for, expected one of {', '.join(TASKS[:2])}.")
+        if self.task == "clicks":
+            raise ModelFileError(f"{self!r} outlines what is clicked: start from a model that segments images.")
         from napari_unet.nets.unet import UNet
 
         network = UNet(replace(self.config, classes=len(classes), instance_maps=task == "instances")).eval()
@@ -265,7 +267,14 @@ class Model:
         """Return a model that sees as this one does and is to outline what is clicked, with an untrained head.
 
         It is given more than the image: see :mod:`napari_unet.infer.clicks`.
+
+        Raises
+        ------
+        ModelFileError
+            If this model is for clicks already, or not for images of two axes.
         """
+        if self.task == "clicks" or self.ndim != 2:
+            raise ModelFileError(f"{self!r} was to learn from clicks: start from a 2-D model that segments images.")
         from napari_unet.nets.unet import UNet
 
         config = replace(self.config, in_channels=self.config.in_channels + PROMPTS, classes=2, instance_maps=False)
@@ -312,8 +321,9 @@ def shipped() -> list[str]:
 def find(name_or_path: str | os.PathLike[str]) -> Path:
     """Return the file of a shipped model's name or of a path; raise ModelFileError if there is none."""
     if isinstance(name_or_path, str | os.PathLike):
-        if os.fspath(name_or_path) in (*shipped(), CLICKS):
-            return SHIPPED / f"{name_or_path}{SUFFIX}"
+        within = SHIPPED / f"{os.fspath(name_or_path)}{SUFFIX}"
+        if within.name in (f"{name}{SUFFIX}" for name in (*shipped(), CLICKS)) and within.is_file():
+            return within
         path = Path(name_or_path).expanduser()
         if path.is_file():
             return path

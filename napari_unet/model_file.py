@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari_unet.nets.unet import UNet
 
 # 2: decode has `middle`; 3: the network has `top` and `halve`, the model `smallest`; 4: there may be `familiar` and a
-# base. An older file is read with what there was before.
-SCHEMA = 4
+# base; 5: there are models for clicks. An older file is read with what there was before.
+SCHEMA = 5
 SUFFIX = ".unet"
 Task = Literal["instances", "classes", "clicks"]
 TASKS: tuple[Task, ...] = ("instances", "classes", "clicks")
@@ -30,7 +30,7 @@ PROMPTS = 3  # input channels of a model for clicks beside the image: the mask s
 
 _KEY = "napari_unet"
 _MAX_HEADER = 1_000_000  # bytes; ours are a few thousand
-_MAX_WINDOWS = 10_000  # of images that a model remembers; ours are 2,048
+_MAX_WINDOWS = 4_096  # of images that a model remembers; ours are 2,048, of stacks 4,096
 _DTYPES = {"F16", "BF16", "F32"}
 _BASE = "base."  # before the names of the weights of a model's base
 _FAMILIAR = "familiar"

@@ -200,7 +200,7 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     source = Source(folder.resolve().name, name=folder.resolve().name)
     recipe = Recipe(name, (source,), held_out=0.1 if len(pairs) >= 3 else 0.0)
     if start:
-        recipe = replace(recipe, start=start, train=TrainSettings(steps=500))
+        recipe = replace(recipe, start=start, train=TrainSettings(steps=500), carry=True)
         if task in (None, Model.load(start).task):
             return recipe
     axes = read_image(pairs[0][0]).axes

@@ -9,6 +9,7 @@ from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
 
 from napari_unet.errors import ImageError
+from napari_unet.gui.click_tool import ClickTool
 from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, icon, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
@@ -48,6 +49,9 @@ class CorrectSection(Step):
         self._sweep.setSingleShot(True)
         self._sweep.timeout.connect(self.outlines.sweep)
         self._watched: Labels | None = None
+        self.clicks = ClickTool(session)
+        self.clicks.said.connect(self._on_said)
+        self.clicks.changed.connect(self.show_clicks)
         self.which = QComboBox()
         self.which.setToolTip("The labels that you correct and teach from.")
         self.which.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -56,6 +60,11 @@ class CorrectSection(Step):
             "Start with empty labels", "Draw all objects yourself, to teach from nothing.", self.start_empty
         )
         self.tools = {mode: self._tool(mode, *text[1:]) for mode, text in TOOLS.items()}
+        self.click = self._tool("click", "Click", "Click a cell to outline it (C): Enter keeps it, Esc drops it.")
+        self.click.setCheckable(True)
+        self.through = button(
+            "Through the slices", "Outline the same object in the slices above and below too.", self.clicks.through
+        )
         self.new = self._tool(
             "new", "New", "Start an object with a number that is not used yet, and take the brush (M)."
         )
@@ -79,7 +88,7 @@ class CorrectSection(Step):
         tools = QHBoxLayout(self.bench)
         tools.setContentsMargins(0, 0, 0, 0)
         tools.setSpacing(3)
-        for tool in (*self.tools.values(), self.new):
+        for tool in (self.click, *self.tools.values(), self.new):
             tools.addWidget(tool, 1)
         self.form = QFormLayout()
         self.form.setContentsMargins(0, 0, 0, 0)
@@ -88,6 +97,7 @@ class CorrectSection(Step):
         self.marks.setLayout(row(self.tile, self.accept, self.back))
         self.column.addLayout(self.form)
         self.column.addWidget(self.bench)
+        self.column.addWidget(self.through)
         self.column.addWidget(self.marks)
         self.column.addWidget(self.empty)
         self.column.addWidget(self.count)
@@ -101,7 +111,8 @@ class CorrectSection(Step):
         made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         made.setCheckable(mode in TOOLS)
-        made.clicked.connect(lambda *_: self.new_object() if mode == "new" else self.take(mode))
+        actions = {"new": self.new_object, "click": self.take_click}
+        made.clicked.connect(lambda *_: actions[mode]() if mode in actions else self.take(mode))
         return made
 
     def set_theme(self, theme: Theme) -> None:
@@ -109,6 +120,7 @@ class CorrectSection(Step):
         for mode, tool in self.tools.items():
             tool.setIcon(icon(TOOLS[mode][0], theme.icon))
         self.new.setIcon(icon("plus", theme.icon))
+        self.click.setIcon(icon("select", theme.icon))
 
     # ---- shows
 
@@ -131,8 +143,20 @@ class CorrectSection(Step):
         self.marks.setVisible(labels is not None)
         self.empty.setVisible(labels is None and session.source is not None)
         self._on_mode()
+        self.show_clicks()
         self.show_depth()
         self.show_count()
+
+    def show_clicks(self) -> None:
+        """Show whether the Click tool is in hand, and whether there is something to follow through the slices."""
+        self.click.setChecked(self.clicks.in_hand)
+        self.through.setVisible(self.clicks.followable)
+
+    def _on_said(self, text: str) -> None:
+        if text:
+            say(self.count, text)
+        else:
+            self.show_count()
 
     def show_depth(self) -> None:
         """Say what the marks take in: for a model of stacks neighbouring slices too."""
@@ -202,6 +226,7 @@ class CorrectSection(Step):
         events.inserted.disconnect(self._on_layers)
         events.removed.disconnect(self._on_layers)
         self._unwatch()
+        self.clicks.close()
         self.outlines.close()
 
     # ---- does
@@ -231,6 +256,11 @@ class CorrectSection(Step):
             labels.visible = True
         labels.mode = "pan_zoom" if str(labels.mode) == mode else mode
         self._on_mode()
+
+    def take_click(self) -> None:
+        """Take the Click tool, or put it away."""
+        self.clicks.take()
+        self.show_clicks()
 
     def new_object(self) -> None:
         """Select a number that is not used yet, nor about to be written, and take the brush."""

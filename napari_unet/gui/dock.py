@@ -52,6 +52,7 @@ class UNetDock(QWidget):
             "s": self.segment.segment,
             "t": self.correct.confirm_tile,
             "Shift-t": self.correct.take_back,
+            "c": self.correct.take_click,
             "a": partial(self.correct.accept_object, under_mouse=True),
         }
         for key, action in self._keys.items():

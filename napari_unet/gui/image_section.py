@@ -37,6 +37,8 @@ AXES_IN_WORDS = {
     "TYXS": "coloured movie (TYXS)",
 }
 
+OPEN = "Open file…"
+
 
 class ImageSection(Step):
     """Shows the image that is worked on, and lets the user choose model and size.
@@ -64,7 +66,7 @@ class ImageSection(Step):
         self.split = button(
             "Split channels into layers", "One layer for each channel, in the place of this one.", self.split_channels
         )
-        self.open = button("Open file…", f"Choose a model file ({SUFFIX}) from elsewhere.", self.choose_file)
+        self.open = button(OPEN, f"Choose a model file ({SUFFIX}) from elsewhere.", self.choose_file)
         self.open.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
         self.diameter = QDoubleSpinBox()
         self.diameter.setRange(0, 10_000)
@@ -163,6 +165,7 @@ class ImageSection(Step):
         knows = session.model is not None and session.model.name != UNTRAINED
         self.estimate.setEnabled(session.source is not None and free and (knows or session.annotation is not None))
         self.estimate.setText("…" if session.busy == "diameter" else "Estimate")
+        self.open.setText("Opening …" if session.busy == "open" else OPEN)
 
     def _show_row(self, widget: QComboBox, shown: bool) -> None:
         self.form.setRowVisible(widget, shown)

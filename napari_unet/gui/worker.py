@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import threading
+import time
 from contextlib import closing
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EVERY = 20  # ms between two looks into the queue
-LAST = 60.0  # seconds that the end of Python waits for a step; it takes less on a slow machine too
+LAST = 60.0  # seconds that the end of Python waits for the steps that run; a step is a tile, or one of training
 
 
 class Worker(QObject):
@@ -33,6 +34,8 @@ class Worker(QObject):
     ----------
     make : callable
         Returns the job; called in the thread, so that its imports do not hold the viewer up.
+    background : bool
+        Whether it may wait for everything else on the machine; not so if somebody waits for it.
     """
 
     progressed = Signal(object)  # Progress; of several without figures only the latest
@@ -40,9 +43,9 @@ class Worker(QObject):
     failed = Signal(object)  # the exception; not after `cancel`
     finished = Signal()  # always, and last
 
-    def __init__(self, make: Callable[[], Job[Any]]) -> None:
+    def __init__(self, make: Callable[[], Job[Any]], *, background: bool = True) -> None:
         super().__init__()
-        self._thread = _Thread(make)
+        self._thread = _Thread(make, background)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._take)
 
@@ -58,7 +61,7 @@ class Worker(QObject):
 
     def pause(self, paused: bool = True) -> None:
         """Wait at the next step, or go on."""
-        if paused:
+        if paused and not self._thread.cancelled.is_set():
             self._thread.going.clear()
         else:
             self._thread.going.set()
@@ -104,26 +107,28 @@ _threads: WeakSet[_Thread] = WeakSet()
 @atexit.register
 def _end() -> None:
     """End the jobs that are left: Python would kill their threads in the middle of a step of torch's, and abort."""
-    for thread in _threads:
+    running, end = [each for each in _threads if each.is_alive()], time.monotonic() + LAST
+    for thread in running:
         thread.cancel()
-    for thread in [each for each in _threads if each.is_alive()]:
-        thread.join(LAST)
+    for thread in running:
+        thread.join(max(end - time.monotonic(), 0))
 
 
 class _Thread(threading.Thread):
     """The thread: puts ("progressed" | "returned" | "failed", content) into `said`."""
 
-    def __init__(self, make: Callable[[], Job[Any]]) -> None:
+    def __init__(self, make: Callable[[], Job[Any]], background: bool) -> None:
         super().__init__(name="napari-unet job", daemon=True)
         self.said: SimpleQueue[tuple[str, Any]] = SimpleQueue()
         self.cancelled, self.going = threading.Event(), threading.Event()
         self.going.set()
-        self._make = make
+        self._make, self._background = make, background
         _threads.add(self)
 
     def run(self) -> None:
         """Run the job."""
-        lower_priority()  # before the job imports torch: its pool inherits the priority
+        if self._background:
+            lower_priority()  # before the job imports torch: its pool inherits the priority
         try:
             self._work()
         except Exception as error:  # noqa: BLE001 a thread has nobody above it

@@ -7,12 +7,13 @@ it turns out to be larger or smaller than thought, it looks again. It learns in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage as ndi
 
+from napari_unet.errors import ImageError
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.model_file import PROMPTS
@@ -28,18 +29,19 @@ if TYPE_CHECKING:
 SIDE = 128  # of the crop that the network sees, in pixels
 RADIUS = 3  # of a click, drawn as a disk: RITM's 5 in crops three times as wide
 LEAST = 24  # pixels of the image in the side of a crop: below, it would only be blown up
-# Side of the crop, times the longest side of the object: at least and at most, as it was learned; and what is aimed at
+MOST = 2048  # pixels of the image in the side of a crop: what is larger is no object to click
+# Side of the crop, times the longest side of the object: at least and at most, as it is learned; and what is aimed at
 NARROW, WIDE, FRAME = 1.15, 4.0, 2.0
-LOOKS = 4  # at most, until the crop fits the object
+FITS = 3  # looks at most at a crop that is not cut, until its size fits the object
 SAME = 0.3  # overlap of an object with itself in the next slice, at least
-WIDTH = 24.0  # pixels of an object of which nothing is known
+WIDTHS = (14, 23, 36, 58, 92, 148)  # pixels: where nobody knows how wide objects are, it looks for each of these
 
 Place = tuple[float, float]
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What was said of one object, in pixels of the plane.
+    """What was said of one object, in pixels of the plane, the middle of a pixel at whole numbers.
 
     Attributes
     ----------
@@ -54,12 +56,23 @@ class Prompt:
     box: tuple[slice, slice] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Outline:
-    """The pixels of an object: a box of the plane, and which pixels of it."""
+    """The pixels of an object.
+
+    Attributes
+    ----------
+    box : tuple of two slices
+        Of the plane.
+    mask : bool array
+        Which pixels of the box.
+    cut : bool
+        Whether it goes on beyond the largest crop that is looked at, `MOST` pixels wide.
+    """
 
     box: tuple[slice, slice]
     mask: NDArray[np.bool_]
+    cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,7 @@ class _Frame:
     @classmethod
     def around(cls, low: Sequence[float], high: Sequence[float], side: float) -> _Frame:
         """Return the frame with the box in its middle."""
-        whole = max(round(side), LEAST)
+        whole = min(max(round(side), LEAST), MOST)
         start = [round((a + b - whole) / 2) for a, b in zip(low, high, strict=True)]
         return cls((start[0], start[1]), whole)
 
@@ -100,30 +113,54 @@ def outline(
     plane : Plane
         The image; only a window of it is read.
     prompt : Prompt
-        What was said of the object, at least one click inside or a box, or clicks outside of `mask`.
+        What was said of the object: at least one click inside, a box, or clicks outside of `mask`.
     mask : Outline, optional
-        The object as it was outlined before the last click.
+        The object as it was outlined before the last click, or as a model proposed it.
     width : float, optional
-        How wide objects are here, in pixels, if that is known: it saves a look.
+        How wide objects are here, in pixels, if that is known; otherwise it looks for several widths.
     device : str
         Where to compute.
+
+    Raises
+    ------
+    ImageError
+        If the model is for something else, nothing was said, or it was said of a place beyond the plane.
     """
-    frame = _first(prompt, mask, width or WIDTH)
-    found = None
-    for _ in range(LOOKS):
-        said = _look(model, plane, prompt, mask, frame, device)
-        if said is None:  # a smaller object is easier missed
-            smaller = _Frame.around(*_middle_of(frame), frame.side / 2)
-            if found is not None or smaller.side == frame.side:
-                break
-            frame = smaller
-            continue
-        found = said
-        better = _better(frame, found, plane[1], prompt)
+    _check(model, plane[1], prompt, mask)
+    alone = mask is None and prompt.box is None
+    frames = [_first(prompt, mask, each) for each in ((width,) if width or not alone else WIDTHS)]
+    looks = [(frame, *_look(model, plane, prompt, mask, frame, device)) for frame in dict.fromkeys(frames)]
+    seen = [(frame, found, sure) for frame, found, sure in looks if found is not None]
+    if not seen:
+        return None
+    fitting = [look for look in seen if _better(look[0], look[1], plane[1]) is None]
+    frame, found, _ = max(fitting or seen, key=lambda look: look[2])
+    fits = 0
+    while fits < FITS:
+        better = _better(frame, found, plane[1])
         if better is None:
             break
+        fits += better.side <= frame.side or not _cut(frame, found, plane[1])
         frame = better
-    return found
+        again, _ = _look(model, plane, prompt, mask, frame, device)
+        if again is None:
+            break
+        found = again
+    return replace(found, cut=any(_cut(frame, found, plane[1])))
+
+
+def _check(model: Model, shape: Sequence[int], prompt: Prompt, mask: Outline | None) -> None:
+    """Refuse a model that is for something else, and a prompt that says nothing of the plane."""
+    if model.task != "clicks" or model.ndim != 2:
+        raise ImageError(f"The model {model.name!r} segments images: choose one that outlines what is clicked.")
+    if not prompt.inside and prompt.box is None and mask is None:
+        raise ImageError("Nothing was said of the object: click into it, or draw a box around it.")
+    for at in (*prompt.inside, *prompt.outside):
+        if not all(-0.5 <= i < n - 0.5 for i, n in zip(at, shape, strict=True)):
+            raise ImageError(f"The click {at} lies beyond the plane of {tuple(shape)} pixels: click into the image.")
+    for box in (each for each in (prompt.box, mask.box if mask else None) if each is not None):
+        if not all(0 <= (s.start or 0) < (s.stop or 0) <= n for s, n in zip(box, shape, strict=True)):
+            raise ImageError(f"The box {box} is none of the plane of {tuple(shape)} pixels: draw it in the image.")
 
 
 def follow(
@@ -150,7 +187,7 @@ def follow(
     Yields
     ------
     Progress
-        Slices looked at, of those that there are.
+        Slices that it was found in, of those that there are.
 
     Returns
     -------
@@ -189,52 +226,51 @@ def overlap(a: Outline, b: Outline) -> float:
     return shared / (int(a.mask.sum()) + int(b.mask.sum()) - shared)
 
 
-def _first(prompt: Prompt, mask: Outline | None, width: float) -> _Frame:
-    """Return a frame around all that is known of an object."""
+def _first(prompt: Prompt, mask: Outline | None, width: float | None) -> _Frame:
+    """Return a frame around what is known of an object; clicks outside are seen as far as they lie in it."""
     boxes = [each for each in (prompt.box, mask.box if mask else None) if each is not None]
-    points = [*prompt.inside, *prompt.outside]
-    low = [min([b[i].start for b in boxes] + [p[i] for p in points]) for i in range(2)]
-    high = [max([b[i].stop for b in boxes] + [p[i] + 1 for p in points]) for i in range(2)]
+    low = [min([b[i].start for b in boxes] + [p[i] for p in prompt.inside]) for i in range(2)]
+    high = [max([b[i].stop for b in boxes] + [p[i] + 1 for p in prompt.inside]) for i in range(2)]
     extent = max(b - a for a, b in zip(low, high, strict=True))
-    return _Frame.around(low, high, FRAME * (extent if boxes else max(extent, width)))
+    return _Frame.around(low, high, FRAME * max(extent, 0 if boxes else width or 0))
 
 
-def _middle_of(frame: _Frame) -> tuple[list[float], list[float]]:
-    middle = [s + frame.side / 2 for s in frame.start]
-    return middle, middle
-
-
-def _better(frame: _Frame, found: Outline, shape: Sequence[int], prompt: Prompt) -> _Frame | None:
-    """Return a frame that fits what was found better; None if this one fits."""
-    low, high = [s.start for s in found.box], [s.stop for s in found.box]
+def _better(frame: _Frame, found: Outline, shape: Sequence[int]) -> _Frame | None:
+    """Return a frame that fits what was found better; None if this one fits, or there is no better one."""
+    low, high = [float(s.start) for s in found.box], [float(s.stop) for s in found.box]
     extent = max(b - a for a, b in zip(low, high, strict=True))
-    cut = any(
-        (a <= max(s, 0) and a > 0) or (b >= min(s + frame.side, n) and b < n)
-        for a, b, s, n in zip(low, high, frame.start, shape, strict=True)
-    )
-    if not cut and NARROW * extent <= frame.side <= max(WIDE * extent, LEAST):
+    cut = _cut(frame, found, shape)
+    if any(cut):
+        for i, n in enumerate(shape):  # as much again where it goes on
+            low[i] = max(low[i] - cut[2 * i] * frame.side, 0)
+            high[i] = min(high[i] + cut[2 * i + 1] * frame.side, n)
+        side = NARROW * max(b - a for a, b in zip(low, high, strict=True))
+        better = _Frame.around(low, high, max(side, frame.side))
+    elif NARROW * extent <= frame.side <= max(WIDE * extent, LEAST):
         return None
-    points = [*prompt.inside, *prompt.outside]
-    low = [min([low[i], *(p[i] for p in points)]) for i in range(2)]
-    high = [max([high[i], *(p[i] + 1 for p in points)]) for i in range(2)]
-    extent = max(b - a for a, b in zip(low, high, strict=True))
-    better = _Frame.around(low, high, FRAME * extent)
-    return None if better == frame else better
+    else:
+        better = _Frame.around(low, high, FRAME * extent)
+    return None if better == frame or (any(cut) and frame.side >= MOST) else better
+
+
+def _cut(frame: _Frame, found: Outline, shape: Sequence[int]) -> tuple[bool, bool, bool, bool]:
+    """Return at which sides an object goes on beyond the frame: top, bottom, left, right."""
+    ends = zip(found.box, frame.start, shape, strict=True)
+    sides = [(0 < b.start <= s, b.stop < n and b.stop >= s + frame.side) for b, s, n in ends]
+    return (*sides[0], *sides[1])
 
 
 def _look(
     model: Model, plane: Plane, prompt: Prompt, mask: Outline | None, frame: _Frame, device: str
-) -> Outline | None:
-    """Return what the network makes of one frame."""
+) -> tuple[Outline | None, float]:
+    """Return what the network makes of one frame, and how sure it is of the pixels of the object, 0 to 1."""
     import torch
     from torch.nn import functional as F
 
     read, shape = plane
-    window = tuple(
-        slice(min(max(s, 0), n - 1), min(max(s + frame.side, 1), n)) for s, n in zip(frame.start, shape, strict=True)
-    )
+    window = tuple(slice(max(s, 0), min(s + frame.side, n)) for s, n in zip(frame.start, shape, strict=True))
     pad = [(w.start - s, s + frame.side - w.stop) for s, w in zip(frame.start, window, strict=True)]
-    image = np.pad(read(window), [(0, 0), *pad], mode="symmetric")
+    image = np.pad(read(window), [(0, 0), *pad], mode="reflect")
     channels = model.config.in_channels - PROMPTS
     image = np.repeat(image[:1], channels, axis=0) if len(image) < channels else image
     size = (SIDE, SIDE)
@@ -243,35 +279,75 @@ def _look(
     if mask is not None:
         said[0] = _drawn(frame, mask)
     elif prompt.box is not None:
-        whole = np.ones([s.stop - s.start for s in prompt.box], bool)
-        said[0] = _drawn(frame, Outline(prompt.box, whole))
+        said[0] = _drawn(frame, _filled(prompt.box))
     for number, places in ((1, prompt.inside), (2, prompt.outside)):
         for at in places:
             draw(said[number], frame.place(at))
-    maps = run(predict_tiles(model, np.concatenate((seen[0].numpy(), said)), device))
+    answer = run(predict_tiles(model, np.concatenate((seen[0].numpy(), said)), device))[1]
+    inside = answer > 0.5
+    sure = float(np.abs(2 * answer[inside] - 1).mean()) if inside.any() else 0.0
     wide = F.interpolate(
-        torch.from_numpy(maps[1])[None, None], (frame.side, frame.side), mode="bilinear", align_corners=False
+        torch.from_numpy(answer)[None, None], (frame.side, frame.side), mode="bilinear", align_corners=False
     )
     whole = wide[0, 0].numpy()[tuple(slice(a, frame.side - b) for a, b in pad)] > 0.5
-    return _one(whole, window, prompt)
+    return _meant(whole, (window[0], window[1]), prompt, mask), sure
 
 
-def _one(found: NDArray[np.bool_], window: tuple[slice, ...], prompt: Prompt) -> Outline | None:
-    """Return the pieces that were clicked, else the largest one, with their holes filled; None if there is none."""
+def _meant(
+    found: NDArray[np.bool_], window: tuple[slice, slice], prompt: Prompt, mask: Outline | None
+) -> Outline | None:
+    """Return the pieces that were clicked, else the one that is most of what it was; None if there is none.
+
+    Holes are filled, unless they were clicked as outside.
+    """
     pieces, count = ndi.label(found)
-    if not count:
+    inside, outside = ([_local(at, window) for at in places] for places in (prompt.inside, prompt.outside))
+    named = {int(pieces[at]) for at in inside if at is not None} - {0}
+    refused = {int(pieces[at]) for at in outside if at is not None} - named
+    left = [i for i in range(1, count + 1) if i not in refused]
+    if not named and left:
+        before = mask or (_filled(prompt.box) if prompt.box is not None else None)
+        if before is not None:
+            shared = [
+                (max(b.start, w.start), max(min(b.stop, w.stop), b.start, w.start))
+                for b, w in zip(before.box, window, strict=True)
+            ]
+            here, there = (
+                tuple(slice(low - r.start, high - r.start) for (low, high), r in zip(shared, region, strict=True))
+                for region in (window, before.box)
+            )
+            sizes = np.bincount(pieces[here][before.mask[there]], minlength=count + 1)
+            best = max(left, key=lambda i: sizes[i])
+            named = {best} if sizes[best] else set()
+        elif any(at is not None for at in inside):  # just missed
+            at = next(at for at in inside if at is not None)
+            far = ndi.distance_transform_edt(~np.isin(pieces, left), return_distances=False, return_indices=True)
+            named = {int(pieces[tuple(far[(slice(None), *at)])])}
+    if not named:
         return None
-    clicked = set()
-    for at in prompt.inside:
-        local = [int(i) - w.start for i, w in zip(at, window, strict=True)]
-        if all(0 <= i < n for i, n in zip(local, pieces.shape, strict=True)):
-            clicked.add(int(pieces[tuple(local)]))
-    clicked -= {0}
-    keep = list(clicked) or [1 + int(np.bincount(pieces.ravel())[1:].argmax())]
-    mask = ndi.binary_fill_holes(np.isin(pieces, keep))
-    box = ndi.find_objects(mask.astype(np.uint8))[0]
+    object_ = np.isin(pieces, list(named))
+    holes, _ = ndi.label(ndi.binary_fill_holes(object_) & ~object_)
+    clicked = {int(holes[at]) for at in outside if at is not None}
+    object_ |= (holes > 0) & ~np.isin(holes, list(clicked))
+    box = ndi.find_objects(object_.astype(np.uint8))[0]
     first, second = (slice(w.start + b.start, w.start + b.stop) for w, b in zip(window, box, strict=True))
-    return Outline((first, second), mask[box])
+    return Outline((first, second), object_[box])
+
+
+def pixel(at: Place) -> tuple[int, int]:
+    """Return the pixel in which a place lies."""
+    return int(np.floor(at[0] + 0.5)), int(np.floor(at[1] + 0.5))
+
+
+def _local(at: Place, window: tuple[slice, slice]) -> tuple[int, int] | None:
+    """Return the pixel of a window in which a place of the plane lies; None if it lies beyond."""
+    row, column = (i - w.start for i, w in zip(pixel(at), window, strict=True))
+    inside = 0 <= row < window[0].stop - window[0].start and 0 <= column < window[1].stop - window[1].start
+    return (row, column) if inside else None
+
+
+def _filled(box: tuple[slice, slice]) -> Outline:
+    return Outline(box, np.ones([s.stop - s.start for s in box], bool))
 
 
 def _drawn(frame: _Frame, mask: Outline) -> NDArray[np.float32]:

@@ -1,8 +1,8 @@
 """Which model an image is for: the one that learned from corrections, or the one that it came from.
 
 What learns a new kind of image forgets the kinds it knew. So a fine-tuned model carries the one it came from, and both
-carry what the images that they learned from look like. An image that is more like those of the former than like the
-corrected ones is segmented by the former; every other one by the model itself, and so are all of a kind that the
+carry what the images that they learned from look like. An image that is like those of the former, and more so than like
+the corrected ones, is segmented by the former; every other one by the model itself, and so are all of a kind that the
 former knew once one of them was corrected. The idea is that of Expert Gate (Aljundi et al. 2017, arXiv:1611.06194),
 with the nearest neighbours among deep features (Sun et al. 2022, arXiv:2204.06507) as the gate.
 """
@@ -60,11 +60,10 @@ def signature(model: Model, plane: Plane, device: str = "auto") -> Job[NDArray[n
         if there still are none, it is None.
     """
     most = WINDOWS[model.ndim]
-    for count in (most, CLOSER * most):
-        found = yield from _looks(model, plane, count, device)
-        if found:
-            break
-    else:
+    found = yield from _looks(model, plane, most, device)
+    if not found and max(plane[1]) >= 2 * SIDE[model.ndim]:
+        found = yield from _looks(model, plane, CLOSER * most, device)
+    if not found:
         return None
     highest = np.finfo(np.float16).max
     kept = np.stack(found).clip(-highest, highest).astype(np.float16).astype(np.float32)
@@ -72,12 +71,16 @@ def signature(model: Model, plane: Plane, device: str = "auto") -> Job[NDArray[n
 
 
 def _looks(model: Model, plane: Plane, count: int, device: str) -> Job[list[NDArray[np.float32]]]:
-    """Return the features of so many windows along each axis, but for those in which all pixels are the same."""
+    """Return the features of some of so many windows along each axis, none of which is the same all over."""
     read, shape = plane
     side = SIDE[model.ndim]
     starts = [[max(n - side, 0) // 2] if n < 2 * side else np.linspace(0, n - side, count).astype(int) for n in shape]
-    found = []
-    for corner in product(*starts):
+    found: list[NDArray[np.float32]] = []
+    corners = list(product(*starts))
+    for i in np.random.default_rng(0).permutation(len(corners)):  # spread over the image, always the same ones
+        if len(found) == WINDOWS[model.ndim] ** model.ndim:
+            break
+        corner = corners[i]
         yield Progress(0, 1, "looking at the image")
         window = read(tuple(slice(int(start), int(start) + side) for start in corner))
         if window.max() == window.min():
@@ -127,7 +130,8 @@ def memory_after(model: Model, planes: Iterable[Plane], device: str = "auto") ->
     if own is None:
         return {}
     if model.base is not None and model.familiar is not None:
-        old = [each for each in model.familiar if not (each == own).all(axis=(1, 2)).any()]
+        same = model.familiar if model.familiar.shape[1:] == own.shape[1:] else own[:0]
+        old = [each for each in same if not (each == own).all(axis=(1, 2)).any()]
         own = np.concatenate((own, old)) if old else own
     return {"base": base, "familiar": own[:MOST]}
 
@@ -156,7 +160,8 @@ def choose(model: Model, plane: Plane, device: str = "auto") -> Job[tuple[Model,
         to_base, to_own = _distances(it, memory.known)[0], _distances(it, memory.own)[0]
         nearest = min(FAR * memory.like, NEARER * to_own.min())
         if to_base.min() <= nearest and memory.foreign[to_own.argmin()]:
-            return base, [f"with {base.name!r}, since the image is more like those it knew than the corrected ones"]
+            why = "since the image is more like those it knew than the corrected ones"
+            return base, [f"with {base.name!r}, {why}: choose base=false for {model.name!r} itself"]
     return model, []
 
 

@@ -49,6 +49,13 @@ class SegmentSettings:
             "the time (3-D model: 8)."
         },
     )
+    base: bool = field(
+        default=True,
+        metadata={
+            "help": "A fine-tuned model leaves images that only the one it came from knows to that one. Off: it "
+            "segments them itself."
+        },
+    )
 
 
 @dataclass(frozen=True)
@@ -190,7 +197,7 @@ def segment_job(
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
     place = plane_of(seen, middle(seen, model.ndim), model.ndim)
-    used, chosen = yield from choose(model, place, settings.device)
+    used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
     model = _with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
@@ -236,7 +243,7 @@ def prepare(
 
 
 def _said(broken: int) -> list[str]:
-    return [f"{broken} pixels were not numbers and were taken as dark."] if broken else []
+    return [f"{broken} pixels were not numbers and were taken as dark"] if broken else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,8 +315,9 @@ def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | 
         )
     low, high = percentiles(chosen, model.normalisation)
     notes = [note] if note else []
-    if low == high and note.startswith("channel"):  # one of several
-        notes.append("all its pixels are the same: choose another with --channel / Channel")
+    if low == high:
+        several = note.startswith("channel")
+        notes.append("all its pixels are the same" + ": choose another with --channel / Channel" * several)
     return Seen(chosen, rest, low, high, tuple(notes))
 
 

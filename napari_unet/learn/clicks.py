@@ -15,7 +15,8 @@ import torch
 from scipy import ndimage as ndi
 from torch.nn import functional as F
 
-from napari_unet.infer.clicks import SIDE, draw
+from napari_unet.errors import DataError
+from napari_unet.infer.clicks import LEAST, NARROW, SIDE, WIDE, draw
 from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import MARGIN, cut
 from napari_unet.learn.losses import total_loss
@@ -34,10 +35,8 @@ if TYPE_CHECKING:
 
 AGAIN = 3  # simulated clicks after the first, at most
 SMALLEST = 30  # pixels: smaller objects are debris as often as not
-WIDE, NARROW = 4.0, 1.15  # sides of a crop, times the longest side of the object in it
-LEAST = 24  # pixels of the image in the side of a crop: below, it would only be blown up
-# Shares of what the simulated person begins with: a stroke, a box, or a mask that is wrong; else a click
-STROKE, BOX, WRONG = 0.15, 0.15, 0.2
+# Shares of what the simulated person begins with: a stroke, a box, or a mask that a model proposed; else a click
+STROKE, BOX, WRONG = 0.1, 0.1, 0.35
 JITTER = 0.15  # of the side of a crop: how far from its middle an object may lie
 
 
@@ -56,11 +55,12 @@ class Prompts:
         """Add a click."""
         draw(self.maps[1 if inside else 2], at)
 
-    def correct(self, truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> None:
-        """Take what was said for the mask so far, and click where it is most wrong."""
+    def correct(self, truth: NDArray[np.bool_], said: NDArray[np.bool_], known: NDArray[np.bool_]) -> None:
+        """Take what was said for the mask so far, and click where it is most wrong; beyond the image nobody clicks."""
+        said = said & known
         self.maps[0] = said
-        if (truth != said).any():
-            self.click(*worst(truth, said))
+        if (truth != said)[known].any():
+            self.click(*worst(truth & known, said))
 
 
 def worst(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> tuple[tuple[int, ...], bool]:
@@ -104,6 +104,8 @@ class ObjectCrops:
         self.random = np.random.default_rng(settings.seed)
         found = [(tile, _objects(tile)) for tile in tiles]
         self._tiles = [(tile, objects) for tile, objects in found if objects]
+        if not self._tiles:
+            raise DataError(f"No object has {SMALLEST} pixels or more: give masks of larger objects.")
         shares = np.array([tile.share for tile, _ in self._tiles])
         self._shares = shares / shares.sum()
         self._read = round(SIDE * MARGIN)
@@ -150,24 +152,24 @@ def _objects(tile: TrainingTile) -> list[tuple[int, Any]]:
 class ClickTrainer(Trainer):
     """As :class:`Trainer`, but for a network that is told by clicks which object is meant."""
 
-    def __init__(self, model: Model, tiles: Sequence[TrainingTile], settings: TrainSettings) -> None:
-        super().__init__(model, tiles, settings)
-        self.objects = ObjectCrops(tiles, model.config.in_channels - PROMPTS, settings)
+    def crops(self, tiles: Sequence[TrainingTile], model: Model, settings: TrainSettings) -> ObjectCrops:
+        """Return what draws the batches."""
+        return ObjectCrops(tiles, model.config.in_channels - PROMPTS, settings)
 
     def loss(self) -> Tensor:
         """Return the loss of one batch, after up to `AGAIN` simulated clicks."""
-        image, target, weight = (part.to(self.device) for part in self.objects.draw())
+        image, target, weight = (part.to(self.device) for part in self.batches.draw())
         image, target, weight = augment(
             image, target, weight, ObjectCrops.size, self.settings.augmentation, self.random
         )
-        random = self.objects.random
-        numbers = target[:, 1].cpu().numpy()
-        said = [begin(each, random) for each in numbers]
+        random = self.batches.random
+        numbers, known = target[:, 1].cpu().numpy(), weight[:, 0].cpu().numpy() > 0
+        said = [begin(each, there, random) for each, there in zip(numbers, known, strict=True)]
         for _ in range(int(random.integers(AGAIN + 1))):
             with torch.no_grad():
                 found = self.logits(self.average, self._with(image, said)).argmax(dim=1).cpu().numpy() == 1
-            for each, truth, now in zip(said, numbers, found, strict=True):
-                each.correct(truth == 1, now)
+            for each, truth, now, there in zip(said, numbers, found, known, strict=True):
+                each.correct(truth == 1, now, there)
         return total_loss(self.logits(self.network, self._with(image, said)), target, weight, 2)
 
     def _with(self, image: Tensor, said: list[Prompts]) -> Tensor:
@@ -175,9 +177,9 @@ class ClickTrainer(Trainer):
         return torch.cat((image, maps), dim=1)
 
 
-def begin(numbers: NDArray[np.floating[Any]], random: np.random.Generator) -> Prompts:
-    """Return what a person might begin with who means the object of number 1."""
-    said, truth = Prompts.none(), numbers == 1
+def begin(numbers: NDArray[np.floating[Any]], known: NDArray[np.bool_], random: np.random.Generator) -> Prompts:
+    """Return what a person might begin with who means the object of number 1, of which the known pixels are seen."""
+    said, truth = Prompts.none(), (numbers == 1) & known
     if not truth.any():
         return said
     kind = random.random()
@@ -189,8 +191,14 @@ def begin(numbers: NDArray[np.floating[Any]], random: np.random.Generator) -> Pr
         low = [max(round(a + random.normal(0, d)), 0) for a, _, d in ends]
         high = [round(b + random.normal(0, d)) for _, b, d in ends]
         said.maps[0][tuple(slice(a, max(a + 2, b)) for a, b in zip(low, high, strict=True))] = 1
+        said.maps[0] *= known
     elif kind < STROKE + BOX + WRONG:
-        said.correct(truth, _wrong(numbers, truth, random))
+        proposed = _proposed(numbers, truth, random)
+        if random.random() < 0.5:
+            said.correct(truth, proposed, known)
+        else:  # it says which object is meant, and not what is wrong with it
+            said.maps[0] = proposed & known
+            said.click(_inside(truth, random), True)
     if not said.maps.any():
         said.click(_inside(truth, random), True)
     return said
@@ -200,7 +208,7 @@ def _inside(truth: NDArray[np.bool_], random: np.random.Generator) -> tuple[int,
     """Return where a person clicks: half of them into the middle, the others anywhere but at the edge."""
     if random.random() < 0.5:
         return middle(truth)
-    far = ndi.distance_transform_edt(truth)
+    far = ndi.distance_transform_edt(np.pad(truth, 1))[1:-1, 1:-1]
     where = np.argwhere(far > 0.3 * far.max())
     return tuple(where[random.integers(len(where))].tolist())
 
@@ -214,11 +222,11 @@ def _stroke(said: Prompts, truth: NDArray[np.bool_], random: np.random.Generator
             said.click(at, True)
 
 
-def _wrong(
+def _proposed(
     numbers: NDArray[np.floating[Any]], truth: NDArray[np.bool_], random: np.random.Generator
 ) -> NDArray[np.bool_]:
-    """Return a mask as a model gets it wrong: with a neighbour, without a part, too large or too small."""
-    kind = random.integers(3)
+    """Return a mask as a model gets it: with a neighbour, without a part, too large or too small, or nearly right."""
+    kind = random.integers(4)
     around = np.unique(numbers[ndi.binary_dilation(truth, iterations=4) & (numbers > 1)])
     if kind == 0 and len(around):
         return truth | (numbers == random.choice(around))
@@ -227,7 +235,7 @@ def _wrong(
         place = np.argwhere(truth) @ direction
         grid = np.moveaxis(np.indices(truth.shape), 0, -1) @ direction
         return truth & (grid < np.quantile(place, random.uniform(0.2, 0.8)))
-    times = int(random.integers(2, 7))
+    times = int(random.integers(2, 7)) if kind == 2 else 1
     return (
         ndi.binary_dilation(truth, iterations=times)
         if random.random() < 0.5

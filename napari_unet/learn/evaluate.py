@@ -92,14 +92,15 @@ def evaluate_job(
         name = names[i] if names else f"image {i}"
         yield Progress(i, len(images), name)
         job = segment_job(model, image, axes[i] if axes else None, settings)
-        labels, truth = (yield from quietly(job, i, len(images))).labels, np.asarray(mask)
+        found, truth = (yield from quietly(job, i, len(images))), np.asarray(mask)
+        labels, base = found.labels, found.model.name if found.model is not None and found.model is not model else ""
         if truth.shape != labels.shape:
             raise DataError(
                 f"The mask of {name} is {truth.shape} pixels and its image {labels.shape}: make them equal."
             )
         for index in np.ndindex(labels.shape[: labels.ndim - model.ndim]):
             part = f"{name} {list(index)}" if index else name
-            scored.append(_score(model, truth[index], labels[index], name=part))
+            scored.append(replace(_score(model, truth[index], labels[index], name=part), base=base))
     yield Progress(len(images), len(images), "scored")
     return summarise(scored)
 

@@ -118,6 +118,7 @@ class ImageScore:
     name: str
     classes: tuple[ClassScore, ...]  # all but the background; for instances a single one, "foreground"
     objects: ObjectScore | None = None  # None for classes
+    base: str = ""  # the base of the model, if that segmented it
 
     @property
     def ap(self) -> tuple[float, ...]:
@@ -147,6 +148,8 @@ class ImageScore:
     def to_dict(self) -> dict[str, Any]:
         """Give all numbers in a form that JSON can hold; those at a threshold are keyed by it, ``"0.50"``."""
         result: dict[str, Any] = {"name": self.name, "dice": self.dice, "iou": self.iou}
+        if self.base:
+            result["segmented_by"] = self.base
         if self.objects is None:
             classes = {score.name: {"dice": score.dice, "iou": score.iou} for score in self.classes}
             return result | {"classes": classes}
@@ -203,6 +206,14 @@ class Scores(ImageScore):
                 f"PQ {counts.pq:.3f} (SQ {counts.sq:.3f}, RQ {counts.rq:.3f})",
                 f"Dice {self.dice:.3f} pooled, {self.mean_dice:.3f} mean",
             ]
+        if len(self.per_image) == 1:  # an interval of one image is none
+            lines = [line.split(" (95 %")[0] for line in lines]
+        others = [image.base for image in self.per_image if image.base]
+        if others:
+            lines.append(
+                f"{len(others)} of them segmented by {others[0]!r}, which the model came from: "
+                "choose base=false to score the model itself"
+            )
         if per_image:
             width = max(len(image.name) for image in self.per_image)
             lines += [f"{image.name:<{width}}  {_one_line(image)}" for image in self.per_image]
@@ -306,7 +317,8 @@ def summarise(images: Iterable[ImageScore], *, seed: int = 0, resamples: int = 1
         raise ValueError("scores of instances and of classes cannot be pooled")
     mean_ap = tuple(np.mean([count.ap for count in counts], axis=0).tolist())
     interval = _bootstrap_ap50(counts, seed, resamples)
-    return Scores("all images", classes, reduce(add, counts), per_image, mean_ap, interval)
+    pooled = reduce(add, counts)
+    return Scores("all images", classes, pooled, per_image=per_image, mean_ap=mean_ap, ap50_interval=interval)
 
 
 def _bootstrap_ap50(counts: Sequence[ObjectScore], seed: int, resamples: int) -> tuple[float, float]:

@@ -9,12 +9,12 @@ from collections import Counter
 from dataclasses import asdict, dataclass, field, fields, replace
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_unet.errors import DataError
-from napari_unet.infer.familiar import planes_of, signatures
+from napari_unet.infer.familiar import memory_after, planes_of, signatures
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.infer.segment import prepare
 from napari_unet.jobs import Job, Progress
@@ -98,6 +98,9 @@ class Recipe:
         The training data.
     train : TrainSettings
         How to train.
+    carry : bool
+        Whether the model carries the one that it starts from, for images that only that one knows; see
+        :mod:`napari_unet.infer.familiar`.
     """
 
     name: str
@@ -110,6 +113,7 @@ class Recipe:
     held_out: float = 0.1
     smallest: float | None = None
     train: TrainSettings = SCRATCH
+    carry: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what no model can be made of, before any image is read."""
@@ -297,18 +301,24 @@ def train_recipe(recipe: Recipe, root: Path | None = None, stop: Callable[[], bo
         data=tuple(dict.fromkeys((*model.provenance.data, *(source.name or source.folder for source in recipe.data)))),
         notices=tuple(dict.fromkeys((*model.provenance.notices, *(s.notice for s in recipe.data if s.notice)))),
         recipe=asdict(recipe),
-        parent=model.version if recipe.start else None,
+        parent=Model.load(recipe.start).version if recipe.start else None,
     )
     if model.task == "clicks":
-        return (
-            yield from train(model, tiles, [], recipe.train, provenance=provenance, stop=stop, trainer=ClickTrainer)
-        )
+        every, how = [*tiles, *held_out], recipe.train  # nothing is scored on the way
+        return (yield from train(model, every, [], how, provenance=provenance, stop=stop, trainer=ClickTrainer))
     result = yield from train(model, tiles, held_out, recipe.train, provenance=provenance, stop=stop)
     tuned = yield from tune(result.model, _some(tiles), recipe.train.device)
     own = [tile for tile in tiles if not tile.name.endswith(ENLARGED)]
     planes, shares = planes_of(tile.image for tile in own), [tile.share for tile in own]
-    known = yield from quietly(signatures(tuned, planes, shares, recipe.train.device), 0, 1)
-    tuned = replace(tuned, familiar=known)
+    memory: dict[str, Any] = {}
+    if recipe.carry and result.steps:
+        start = Model.load(recipe.start)
+        if (start.task, start.classes) == (tuned.task, tuned.classes):
+            memory = yield from quietly(memory_after(start, planes, recipe.train.device), 0, 1)
+    if not memory:
+        known = yield from quietly(signatures(tuned, planes, shares, recipe.train.device), 0, 1)
+        memory = {"familiar": known}
+    tuned = replace(tuned, **memory)
     if not held_out:
         return replace(result, model=tuned)
     after = yield from score_tiles(tuned, held_out, recipe.train.device)
@@ -332,10 +342,12 @@ def _beginning(recipe: Recipe) -> Model:
         model = replace(model, name=recipe.name, smallest=recipe.smallest, familiar=None, base=None)
         task, classes = recipe.task or model.task, recipe.classes or model.classes
         if task == "clicks":
-            return model.with_clicks()
+            return model if model.task == "clicks" else model.with_clicks()
         if (task, len(classes)) == (model.task, len(model.classes)):
             return replace(model, classes=classes)
         return model.with_classes(classes, task)
+    if recipe.task == "clicks":
+        raise DataError(f"The recipe {recipe.name!r} is for clicks but starts from nothing: name a model as its start.")
     model = Model.new(
         task=recipe.task or "instances",
         classes=recipe.classes or ("background", "object"),

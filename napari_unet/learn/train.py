@@ -238,13 +238,17 @@ class Trainer:
                 if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
                     module.eval()
         self.optimisers = optimisers(self.network, settings.learning_rate, settings.weight_decay)
-        self.batches = Batches(tiles, model.config.in_channels, settings)
+        self.batches = self.crops(tiles, model, settings)
         if not settings.freeze_norms and settings.batch == 1 and max(self.batches.size) <= self.network.stride:
             raise DataError(
                 f"One crop of {' × '.join(map(str, self.batches.size))} pixels is too little for the "
                 "statistics of the norms: make the batch or the crop larger, or freeze the norms."
             )
         self.random = torch.Generator().manual_seed(settings.seed)
+
+    def crops(self, tiles: Sequence[TrainingTile], model: Model, settings: TrainSettings) -> Any:
+        """Return what draws the batches."""
+        return Batches(tiles, model.config.in_channels, settings)
 
     def step(self, step: int) -> float | None:
         """Make one step and return its loss; None, with all weights as they were, if that is not a number."""
@@ -362,7 +366,10 @@ def fit(
         recipe=asdict(chosen),
         parent=model.version if model.provenance.data else None,
     )
-    start = replace(model, diameter=model.diameter or typical_diameter(tiles))
+    # they are learned as large as they are, so that is how others are to be segmented
+    start = replace(model, diameter=typical_diameter(tiles) or model.diameter, smallest=None)
+    if model.provenance.data:
+        start = replace(start, name=f"{model.name} fitted")
     result = run(train(start, tiles, scored, chosen, provenance=provenance), report)
     memory = run(memory_after(model, planes_of(tile.image for tile in tiles), chosen.device), report)
     return replace(result.model, **memory) if result.steps else result.model

@@ -8,8 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
-from qtpy.QtCore import QPoint, Qt
+from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
 
 from napari_unet.gui import models
 from napari_unet.gui.models import ModelEntry
@@ -71,22 +73,34 @@ class Desk:
         self.wait()
         return self.session.labels
 
-    def paint(self, *points: tuple[float, float]) -> None:
-        """Drag the mouse over the canvas through points (y, x) of the world."""
+    def paint(
+        self,
+        *points: tuple[float, float],
+        button: Qt.MouseButton = Qt.MouseButton.LeftButton,
+        modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
+    ) -> None:
+        """Drag the mouse over the canvas through points (y, x) of the world; one point is a click.
+
+        The events are sent as Qt would send them: `QTest.mouseMove` moves the pointer of the screen, and what comes of
+        that depends on how busy the screen is.
+        """
         canvas = self.viewer.window._qt_viewer.canvas.native
         y0, x0 = self.viewer.scene.camera.center[-2:]
         zoom = self.viewer.scene.camera.zoom
-        places = [
-            QPoint(round(canvas.width() / 2 + (x - x0) * zoom), round(canvas.height() / 2 + (y - y0) * zoom))
-            for y, x in points
-        ]
-        QTest.mouseMove(canvas, places[0])
-        QTest.mousePress(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, places[0])
-        for place in places[1:]:
-            QTest.mouseMove(canvas, place)
+        middle = canvas.width() / 2, canvas.height() / 2
+        places = [QPointF(round(middle[0] + (x - x0) * zoom), round(middle[1] + (y - y0) * zoom)) for y, x in points]
+
+        def send(kind: QEvent.Type, place: QPointF, held: Qt.MouseButton) -> None:
+            about = Qt.MouseButton.NoButton if kind == QEvent.Type.MouseMove else button
+            there = QPointF(canvas.mapToGlobal(place.toPoint()))
+            QApplication.sendEvent(canvas, QMouseEvent(kind, place, there, about, held, modifier))
             self.qtbot.wait(10)
-        QTest.mouseRelease(canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, places[-1])
-        self.qtbot.wait(10)
+
+        send(QEvent.Type.MouseMove, places[0], Qt.MouseButton.NoButton)
+        send(QEvent.Type.MouseButtonPress, places[0], button)
+        for place in places[1:]:
+            send(QEvent.Type.MouseMove, place, button)
+        send(QEvent.Type.MouseButtonRelease, places[-1], Qt.MouseButton.NoButton)
 
     def press(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
         QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key, modifier)

@@ -98,6 +98,15 @@ def test_pause_waits_and_cancel_ends_a_pause(qtbot) -> None:
     assert ("returned", "done") in heard.said
 
 
+def test_what_was_cancelled_waits_for_nothing(qtbot) -> None:
+    gate = threading.Event()
+    heard = start(qtbot, lambda: count(100, gate))
+    heard.worker.cancel()
+    heard.worker.pause()
+    gate.set()
+    qtbot.waitUntil(lambda: heard.ended)
+
+
 def test_join(qtbot) -> None:
     gate = threading.Event()
     heard = start(qtbot, lambda: count(2, gate))
@@ -119,7 +128,6 @@ def test_a_worker_that_is_deleted_ends_quietly(qtbot) -> None:
     assert not thread.is_alive()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says the priority of a thread")
 def test_python_ends_after_the_step_that_runs() -> None:
     """Killed in the middle of a step of torch's, the thread would abort the program."""
     program = """
@@ -141,6 +149,7 @@ time.sleep(0.2)
     assert (ended.returncode, ended.stdout) == (0, "closed\n"), ended.stderr
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says the priority of a thread")
 def test_the_thread_has_the_lowest_priority(qtbot) -> None:
     def job():
         yield Progress(0, 1)

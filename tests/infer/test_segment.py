@@ -130,7 +130,7 @@ def test_a_channel_in_which_nothing_can_be_seen_is_told(
     result = run(segment_job(thresholding(), dark, "CYX", SegmentSettings(channel=channel)))
     assert not result.labels.any()
     assert result.notes[1].startswith("all its pixels are the same: choose another")
-    assert run(segment_job(thresholding(), dark[0])).notes == ()
+    assert run(segment_job(thresholding(), dark[0])).notes == ("all its pixels are the same",)
 
 
 def test_grey_and_colour_meet_either_model(thresholding: Callable[..., Model]) -> None:
