@@ -22,12 +22,13 @@ from napari_unet.learn.corrections import State
 from napari_unet.learn.stopping import review
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from napari.layers import Labels
     from numpy.typing import NDArray
 
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.learn.objects import Edit
     from napari_unet.learn.stopping import Review
 
 
@@ -157,6 +158,13 @@ class Annotation:
             mark = replace(mark, review=self._review(mark, self._untaken()))
         self.marks.append(mark)
         self._tell()
+
+    def edit(self, kind: str, edit: Edit, about: Mapping[str, Any] | None = None) -> None:
+        """Write what a tool made of an object, as done by hand; napari's history holds neither kind nor about."""
+        changed = np.nonzero(edit.values != np.asarray(self.layer.data[edit.region]))
+        if changed[0].size:
+            where = tuple(i + r.start for i, r in zip(changed, edit.region, strict=True))
+            self.layer.data_setitem(where, edit.values[changed])
 
     def take_back(self) -> None:
         """Forget the last mark."""
