@@ -283,6 +283,7 @@ def test_tools_put_a_mode_on_the_labels_and_follow_it(desk) -> None:
     at = desk(blobs())
     labels = at.segment()
     at.click(at.dock.correct.fold.toggle)
+    at.qtbot.wait(20)  # until what was folded away has its place
     for mode, tool in at.dock.correct.tools.items():
         at.click(tool)
         assert str(labels.mode) == mode

@@ -62,6 +62,11 @@ def hover(at, y: float, x: float) -> None:
     at.qtbot.wait(20)
 
 
+def more(at) -> None:
+    at.click(at.dock.correct.fold.toggle)
+    at.qtbot.wait(20)  # until what was folded away has its place
+
+
 def said(at) -> str:
     return at.dock.correct.count.text()
 
@@ -161,7 +166,7 @@ def test_an_object_is_changed_at_once(flat, kind: str, by: str) -> None:
         hover(flat, 66, 85)
         flat.press(AT_ONCE[kind], SHIFT if kind == "shrink" else NONE)
     else:
-        flat.click(flat.dock.correct.fold.toggle)
+        more(flat)
         flat.session.labels.selected_label = 4
         flat.click(flat.dock.correct.at_once[kind])
     after, old = one_step(flat, cells()) == 4, cells() == 4
@@ -215,7 +220,7 @@ def test_a_key_with_nothing_under_the_mouse(flat, told: list[str], key: Qt.Key) 
 
 
 def test_what_has_nothing_to_do_says_so(flat, told: list[str]) -> None:
-    flat.click(flat.dock.correct.fold.toggle)
+    more(flat)
     flat.session.labels.selected_label = 1
     flat.click(flat.dock.correct.at_once["fill holes"])
     assert said(flat) == "Object 1 has no hole."
