@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from napari.layers import Labels
 
+    from napari_unet.gui.hand import Hand
     from napari_unet.gui.layers import Source
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from napari_unet.infer.segment import Seen
     from napari_unet.model import Model
 
+TOOL = "click"
 DRAGGED = 4.0  # pixels of the screen: less is a click with a trembling hand
 HOW = "Click a cell. Drag to scribble in it, Ctrl+drag for a box around it."
 NEXT = "Enter keeps it, Esc drops it. Click to add, Shift+click to take away."
@@ -70,14 +72,16 @@ class ClickTool:
     ----------
     session : Session
         Its image is looked at, its labels are written.
+    hand : Hand
+        What lends the mouse.
     """
 
     said = Signal(str)  # what to do next, or what is wrong
-    changed = Signal()  # in or out of the hand; something to accept or not; something to follow through slices
+    changed = Signal()  # something to accept or not; something to follow through slices
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._labels: Labels | None = None  # in whose stead it is in the hand
+    def __init__(self, session: Session, hand: Hand) -> None:
+        self._session, self._hand = session, hand
+        self._taken = False  # in hand
         self._drawing: _Drawing | None = None
         self._last: tuple[_Drawing, int] | None = None  # what was accepted, with its number
         self._width: float | None = None  # of the last object
@@ -86,11 +90,7 @@ class ClickTool:
         self._again = self._accepting = False
         self._model: Model | None = None
         self._seen: tuple[Any, int | None, Seen] | None = None
-
-    @property
-    def in_hand(self) -> bool:
-        """Whether clicks on the canvas are meant for it."""
-        return self._labels is not None
+        hand.changed.connect(self._on_hand)
 
     @property
     def pending(self) -> bool:
@@ -109,67 +109,36 @@ class ClickTool:
 
     def take(self) -> None:
         """Take the tool, or put it away if it is in hand."""
-        session, labels = self._session, self._session.labels
-        if self.in_hand or labels is None:
-            self.put_away()
-            return
-        self._labels = labels
-        session.viewer.layers.selection.active = labels
-        labels.visible = True
-        labels.mode = "pan_zoom"
-        labels.mouse_pan = False  # a drag is a stroke
-        session.viewer.mouse_drag_callbacks.append(self._on_drag)
-        labels.events.mode.connect(self._on_mode)
-        session.viewer.layers.selection.events.active.connect(self._on_active)
-        for key, action in (("Enter", self.accept), ("Escape", self.drop)):
-            labels.bind_key(key, _binding(session, action), overwrite=True)
-        self.said.emit(HOW)
-        self.changed.emit()
+        keys = {"Enter": self.accept, "Escape": self.drop}
+        self._hand.take(TOOL, self._on_press, keys)
 
-    def put_away(self) -> None:
-        """Put the tool away and drop what was not accepted."""
-        labels, self._labels = self._labels, None
-        if labels is None:
-            return
-        self._forget()
-        viewer = self._session.viewer
-        viewer.mouse_drag_callbacks.remove(self._on_drag)
-        labels.events.mode.disconnect(self._on_mode)
-        viewer.layers.selection.events.active.disconnect(self._on_active)
-        for key in ("Enter", "Escape"):
-            labels.bind_key(key, None)
-        if str(labels.mode) == "pan_zoom":
-            labels.mouse_pan = True
-        self._sketch.remove()
-        if not self._session.closed:
+    def _on_hand(self) -> None:
+        """Say what to do with it; drop what was not accepted when it is put away."""
+        if self._hand.tool == TOOL:
+            self._taken = True
+            self.said.emit(HOW)
+        elif self._taken:
+            self._taken = False
+            self._forget()
+            self._sketch.remove()
             self.said.emit("")
-            self.changed.emit()
 
     def close(self) -> None:
         """End what runs; the dock is closed."""
-        self.put_away()
         self.said.disconnect()
         self.changed.disconnect()
+        self._forget()
+        self._sketch.remove()
         if self._worker is not None:
             self._worker.cancel()
             self._worker.join(5.0)
 
-    def _on_mode(self, event: Any = None) -> None:
-        del event
-        if self._labels is not None and str(self._labels.mode) != "pan_zoom":  # another tool
-            self.put_away()
-
-    def _on_active(self, event: Any = None) -> None:
-        del event
-        if self._session.viewer.layers.selection.active is not self._labels:
-            self.put_away()
-
     # ---- what is said
 
-    def _on_drag(self, viewer: Any, event: Any) -> Iterator[None]:
+    def _on_press(self, labels: Labels, event: Any) -> Iterator[None]:
         """Collect a click or a drag; napari calls this as long as the button is down."""
-        labels = self._labels
-        if labels is None or viewer.dims.ndisplay != 2 or event.button not in (1, 2) or "Alt" in event.modifiers:
+        viewer = self._session.viewer
+        if viewer.dims.ndisplay != 2 or event.button not in (1, 2) or "Alt" in event.modifiers:
             return
         outside, box = event.button == 2 or "Shift" in event.modifiers, "Control" in event.modifiers
         path, pixels = [labels.world_to_data(event.position)], [np.asarray(event.pos)]
@@ -186,7 +155,7 @@ class ClickTool:
     def _say(self, path: np.ndarray, *, outside: bool, box: bool) -> None:
         """Add a gesture, points ``(n, axes)`` in pixels of the labels, to the prompt."""
         session, annotation = self._session, self._session.annotation
-        if annotation is None or session.source is None or annotation.layer is not self._labels:
+        if annotation is None or session.source is None:
             return
         shape = np.array(session.source.shape)
         if ((path[0] < -0.5) | (path[0] >= shape - 0.5)).any():
@@ -305,7 +274,7 @@ class ClickTool:
     def drop(self) -> None:
         """Drop the outline; the labels stay as they are."""
         if self._drawing is None:
-            self.put_away()
+            self._hand.put_away()
             return
         self._forget()
         self.said.emit(HOW)
@@ -362,9 +331,9 @@ class ClickTool:
 
     def _draw(self) -> None:
         """Show the outline and what was said, or nothing."""
-        drawing, labels = self._drawing, self._labels
-        if labels is not None and drawing is not None:
-            self._sketch.show(labels, drawing.place, drawing.prompt, drawing.found)
+        drawing = self._drawing
+        if drawing is not None:
+            self._sketch.show(drawing.annotation.layer, drawing.place, drawing.prompt, drawing.found)
         else:
             self._sketch.clear()
 
@@ -376,12 +345,3 @@ def _object_at(plane: Any, at: Place) -> Outline | None:
         return None
     first, second = objects.box_of(plane, number, margin=0)
     return Outline((first, second), np.asarray(plane[first, second] == number))
-
-
-def _binding(session: Session, action: Callable[[], Any]) -> Callable[[Any], None]:
-    def pressed(layer: Any) -> None:
-        del layer
-        with session.told():
-            action()
-
-    return pressed

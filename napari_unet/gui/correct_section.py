@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QSizePolicy, QToolButton, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
 from napari_unet.errors import ImageError
 from napari_unet.gui.click_tool import ClickTool
+from napari_unet.gui.hand import Hand
 from napari_unet.gui.layers import LONGEST, region_of
-from napari_unet.gui.look import Step, Theme, button, icon, label, row, say, set_property
+from napari_unet.gui.look import Fold, Step, Theme, button, icon, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
+from napari_unet.gui.object_tools import ObjectTools, free_number
 from napari_unet.gui.outlines import Outlines
 from napari_unet.gui.segment_section import add_labels
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from napari.layers import Labels
 
     from napari_unet.gui.layers import Part, Region
@@ -27,8 +32,21 @@ if TYPE_CHECKING:
 TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
     "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
     "erase": ("erase", "Erase", "Rub out what is no object, or cut two that grew together (1 or E)."),
-    "fill": ("fill", "Fill", "Give one whole object the selected number; 0 removes it (4 or F)."),
     "pick": ("picker", "Pick", "Click an object to go on painting it (5 or L)."),
+    "fill": ("fill", "Fill", "Give one whole object the selected number; 0 removes it (4 or F)."),
+}
+IN_HAND = {  # tool of ours: icon, text, tip with its shortcut
+    "click": ("select", "Click", "Click a cell to outline it (C): Enter keeps it, Esc drops it."),
+    "merge": ("merge", "Merge", "Drag from one object across others: all that you touch become one (J)."),
+    "split": ("split", "Split", "Draw a line across an object to cut it, or click once in each half of it (K)."),
+    "delete": ("delete", "Delete", "Click objects that should not be there (Delete: the one under the mouse)."),
+}
+AT_ONCE = {  # what the buttons do to the selected object: text, tip, key
+    "fill holes": ("Fill holes", "Fill the holes in the selected object", "H"),
+    "smooth": ("Smooth", "Even out the outline of the selected object", "U"),
+    "reject": ("Reject", "The selected object is none: it goes, and what was under it counts as background", "D"),
+    "grow": ("Grow", "Make the selected object wider by one pixel, where there is background", "G"),
+    "shrink": ("Shrink", "Make the selected object narrower by one pixel", "Shift+G"),
 }
 
 
@@ -39,17 +57,21 @@ class CorrectSection(Step):
     ----------
     session : Session
         What the sections share.
+    again : callable
+        Segments what is in view.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, again: Callable[[], None]) -> None:
         super().__init__(3, "Correct")
         self.session = session
+        self.hand = Hand(session)
+        self.objects = ObjectTools(session, self.hand, lambda text: say(self.count, text))
+        self.clicks = ClickTool(session, self.hand)
         self.outlines = Outlines(session.viewer)
         self._sweep = QTimer(self)
         self._sweep.setSingleShot(True)
         self._sweep.timeout.connect(self.outlines.sweep)
         self._watched: Labels | None = None
-        self.clicks = ClickTool(session)
         self.clicks.said.connect(self._on_said)
         self.clicks.changed.connect(self.show_clicks)
         self.which = QComboBox()
@@ -59,14 +81,26 @@ class CorrectSection(Step):
         self.empty = button(
             "Start with empty labels", "Draw all objects yourself, to teach from nothing.", self.start_empty
         )
-        self.tools = {mode: self._tool(mode, *text[1:]) for mode, text in TOOLS.items()}
-        self.click = self._tool("click", "Click", "Click a cell to outline it (C): Enter keeps it, Esc drops it.")
-        self.click.setCheckable(True)
+        self.tools = {mode: _tool(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
         self.through = button(
             "Through the slices", "Outline the same object in the slices above and below too.", self.clicks.through
         )
-        self.new = self._tool(
-            "new", "New", "Start an object with a number that is not used yet, and take the brush (M)."
+        self.new = _tool(
+            "New",
+            "Start an object with a number that is not used yet, and take the brush (M).",
+            self.new_object,
+            checkable=False,
+        )
+        self.in_hand = {tool: _tool(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}
+        act = self.objects.act
+        self.at_once = {
+            kind: button(said, f"{tip} ({key}: the one under the mouse).", partial(act, kind, under_mouse=False))
+            for kind, (said, tip, key) in AT_ONCE.items()
+        }
+        self.again = button(
+            "Segment the view again",
+            "Find the objects in what is in view once more (R). What you corrected stays as it is.",
+            again,
         )
         self.tile = button("This tile is right", "", self.confirm_tile)
         self.accept = button("Object is right", "", self.accept_object)
@@ -74,27 +108,43 @@ class CorrectSection(Step):
         self.back.setFixedWidth(30)
         self.count = label("", "quiet")
         self._lay_out()
+        self.hand.changed.connect(self._on_mode)
         session.image_changed.connect(self.show_labels)
         session.model_changed.connect(self.show_depth)
+        session.model_changed.connect(self.show_busy)
         session.labels_changed.connect(self.show_labels)
         session.corrections_changed.connect(self.show_count)
         session.busy_changed.connect(self.show_busy)
         for event in (session.viewer.layers.events.inserted, session.viewer.layers.events.removed):
             event.connect(self._on_layers)
         self.show_labels()
+        self.show_busy()
 
     def _lay_out(self) -> None:
         self.bench = QWidget()
-        tools = QHBoxLayout(self.bench)
-        tools.setContentsMargins(0, 0, 0, 0)
-        tools.setSpacing(3)
-        for tool in (self.click, *self.tools.values(), self.new):
-            tools.addWidget(tool, 1)
+        bench = QVBoxLayout(self.bench)
+        bench.setContentsMargins(0, 0, 0, 0)
+        bench.setSpacing(3)
+        more = QWidget()
+        column = QVBoxLayout(more)
+        column.setContentsMargins(0, 0, 0, 4)
+        column.setSpacing(3)
+        for mode in ("pick", "fill"):
+            self.tools[mode].setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        seldom = [self.tools["pick"], self.tools["fill"], *self.at_once.values()]
+        column.addLayout(_grid([*seldom, self.accept], 3))
+        column.addWidget(self.again)
+        self.fold = Fold("More", more)
+        ours = self.in_hand
+        at_sight = [ours["click"], self.tools["paint"], self.tools["erase"], self.new]
+        at_sight += [ours["merge"], ours["split"], ours["delete"], self.fold.toggle]
+        bench.addLayout(_grid(at_sight, 4))
+        bench.addWidget(self.fold)
         self.form = QFormLayout()
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.addRow("Labels", self.which)
         self.marks = QWidget()
-        self.marks.setLayout(row(self.tile, self.accept, self.back))
+        self.marks.setLayout(row(self.tile, self.back))
         self.column.addLayout(self.form)
         self.column.addWidget(self.bench)
         self.column.addWidget(self.through)
@@ -102,25 +152,11 @@ class CorrectSection(Step):
         self.column.addWidget(self.empty)
         self.column.addWidget(self.count)
 
-    def _tool(self, mode: str, text: str, tip: str) -> QToolButton:
-        made = QToolButton()
-        made.setText(text)
-        made.setToolTip(tip)
-        made.setIconSize(QSize(20, 20))
-        made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-        made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-        made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        made.setCheckable(mode in TOOLS)
-        actions = {"new": self.new_object, "click": self.take_click}
-        made.clicked.connect(lambda *_: actions[mode]() if mode in actions else self.take(mode))
-        return made
-
     def set_theme(self, theme: Theme) -> None:
         """Colour the icons."""
-        for mode, tool in self.tools.items():
-            tool.setIcon(icon(TOOLS[mode][0], theme.icon))
+        for name, tool in (self.tools | self.in_hand).items():
+            tool.setIcon(icon((TOOLS | IN_HAND)[name][0], theme.icon))
         self.new.setIcon(icon("plus", theme.icon))
-        self.click.setIcon(icon("select", theme.icon))
 
     # ---- shows
 
@@ -148,8 +184,7 @@ class CorrectSection(Step):
         self.show_count()
 
     def show_clicks(self) -> None:
-        """Show whether the Click tool is in hand, and whether there is something to follow through the slices."""
-        self.click.setChecked(self.clicks.in_hand)
+        """Show whether there is something to follow through the slices."""
         self.through.setVisible(self.clicks.followable)
 
     def _on_said(self, text: str) -> None:
@@ -200,6 +235,7 @@ class CorrectSection(Step):
         """Lock what would change the labels that a run is to be written into."""
         for widget in (self.which, self.empty):
             widget.setEnabled(self.session.busy != "segment")
+        self.again.setEnabled(not self.session.busy and self.session.model is not None)
 
     def _on_layers(self, event: Any) -> None:
         if event.type == "removed" and self._watched is event.value:
@@ -214,6 +250,8 @@ class CorrectSection(Step):
         mode = str(self._watched.mode) if self._watched is not None else ""
         for name, tool in self.tools.items():
             tool.setChecked(name == mode)
+        for name, tool in self.in_hand.items():
+            tool.setChecked(name == self.hand.tool)
 
     def _unwatch(self) -> None:
         if self._watched is not None:
@@ -226,6 +264,8 @@ class CorrectSection(Step):
         events.inserted.disconnect(self._on_layers)
         events.removed.disconnect(self._on_layers)
         self._unwatch()
+        self.hand.close()
+        self.objects.close()
         self.clicks.close()
         self.outlines.close()
 
@@ -257,17 +297,19 @@ class CorrectSection(Step):
         labels.mode = "pan_zoom" if str(labels.mode) == mode else mode
         self._on_mode()
 
-    def take_click(self) -> None:
-        """Take the Click tool, or put it away."""
-        self.clicks.take()
-        self.show_clicks()
+    def take_ours(self, tool: str) -> None:
+        """Take one of our own tools, or put it away if it is in hand."""
+        if tool == "click":
+            self.clicks.take()
+        else:
+            self.objects.take(tool)
 
     def new_object(self) -> None:
         """Select a number that is not used yet, nor about to be written, and take the brush."""
         labels = self.session.labels
         if labels is None:
             return
-        number = max(int(np.max(labels.data)), self.session.pending) + 1
+        number = free_number(self.session, labels)
         most = np.iinfo(labels.data.dtype).max
         if number > most:
             say(
@@ -335,6 +377,32 @@ class CorrectSection(Step):
         """Take the last mark back."""
         if self.session.annotation is not None:
             self.session.annotation.take_back()
+
+
+def _tool(text: str, tip: str, action: Callable[[], Any], *, checkable: bool = True) -> QToolButton:
+    """Return a button with a picture, to take a tool in hand with."""
+    made = QToolButton()
+    made.setText(text)
+    made.setToolTip(tip)
+    made.setIconSize(QSize(20, 20))
+    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    made.setCheckable(checkable)
+    made.clicked.connect(lambda *_: action())
+    return made
+
+
+def _grid(widgets: Sequence[QWidget], columns: int) -> QGridLayout:
+    """Return widgets in rows of so many, all equally wide."""
+    made = QGridLayout()
+    made.setContentsMargins(0, 0, 0, 0)
+    made.setSpacing(3)
+    for i, widget in enumerate(widgets):
+        made.addWidget(widget, *divmod(i, columns))
+    for column in range(columns):
+        made.setColumnStretch(column, 1)
+    return made
 
 
 def _slices(mark: Mark, depth: int) -> str:

@@ -36,7 +36,7 @@ class UNetDock(QWidget):
         self.session = session = Session(viewer)
         self.image = ImageSection(session)
         self.segment = SegmentSection(session)
-        self.correct = CorrectSection(session)
+        self.correct = CorrectSection(session, partial(self.segment.segment, "view"))
         self.finetune = FinetuneSection(session, self.segment.segment)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()
@@ -48,12 +48,23 @@ class UNetDock(QWidget):
         session.result_changed.connect(self._highlight)
         viewer.events.theme.connect(self._on_theme)
         viewer.layers.events.removed.connect(self._on_removed)
+        tools = self.correct.objects
         self._keys: dict[str, Callable[[], Any]] = {
             "s": self.segment.segment,
             "t": self.correct.confirm_tile,
             "Shift-t": self.correct.take_back,
-            "c": self.correct.take_click,
+            "c": self.correct.clicks.take,
             "a": partial(self.correct.accept_object, under_mouse=True),
+            "r": self.correct.again.click,
+            "j": partial(tools.take, "merge"),
+            "k": partial(tools.take, "split"),
+            "Delete": tools.delete,
+            "Backspace": tools.delete,
+            "d": partial(tools.act, "reject"),
+            "h": partial(tools.act, "fill holes"),
+            "u": partial(tools.act, "smooth"),
+            "g": partial(tools.act, "grow"),
+            "Shift-g": partial(tools.act, "shrink"),
         }
         for key, action in self._keys.items():
             viewer.bind_key(key, _binding(session, action), overwrite=True)

@@ -44,6 +44,16 @@ QProgressBar::chunk {{ background: {accent}; border-radius: 2px; }}
 """
 
 
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 100 100">{}</svg>'
+ICONS = {  # of tools that napari has no icon for
+    "merge": SVG.format('<circle cx="34" cy="50" r="24"/><circle cx="66" cy="50" r="24"/>'),
+    "split": SVG.format(
+        '<path d="M40 22v56a28 28 0 0 1 0-56z"/><path d="M60 22a28 28 0 0 1 0 56z"/>'
+        '<rect x="47.5" y="10" width="5" height="80"/>'
+    ),
+}
+
+
 class Theme:
     """The colours of a napari theme, as the dock uses them.
 
@@ -84,10 +94,10 @@ def _between(a: QColor, b: QColor, share: float) -> QColor:
 
 
 def icon(name: str, colour: QColor, on: str = "#ffffff") -> QIcon:
-    """Return one of napari's icons in a colour; another one where its button is pressed in."""
+    """Return one of napari's icons or of `ICONS` in a colour; another one where its button is pressed in."""
     from napari.resources import get_colorized_svg, get_icon_path
 
-    result = QIcon()
+    drawing, result = ICONS.get(name) or get_icon_path(name), QIcon()
     faint = QColor(colour)
     faint.setAlpha(90)
     states = [
@@ -96,7 +106,7 @@ def icon(name: str, colour: QColor, on: str = "#ffffff") -> QIcon:
         (colour.name(), 0.35, QIcon.Mode.Disabled, QIcon.State.Off),
     ]
     for shade, opacity, mode, state in states:
-        drawn = QSvgRenderer(QByteArray(get_colorized_svg(get_icon_path(name), shade, opacity).encode()))
+        drawn = QSvgRenderer(QByteArray(get_colorized_svg(drawing, shade, opacity).encode()))
         pixmap = QPixmap(QSize(40, 40))
         pixmap.fill(Qt.GlobalColor.transparent)
         painter = QPainter(pixmap)

@@ -142,14 +142,13 @@ class SegmentSection(Step):
 
     # ---- does
 
-    def segment(self) -> None:
-        """Start a run."""
+    def segment(self, part: Part | None = None) -> None:
+        """Start a run, over the chosen part if none is named."""
         session, source, entry = self.session, self.session.source, self.session.model
         if source is None or entry is None or session.busy or self._writer or self._waiting:
             return
-        part: Part = self.part.currentData()
         try:
-            region = region_of(session.viewer, source, part, session.labels)
+            region = region_of(session.viewer, source, part or self.part.currentData(), session.labels)
         except ImageError as error:
             say(self.note, str(error))
             return

@@ -23,6 +23,8 @@ CRUMB = 4  # pixels: smaller pieces that a jagged line cuts off go to their neig
 REPLACED = 0.5  # intersection over union from which on an outline is that of an object that is there
 PART = 0.5  # share of an outline that lies in an object of which it is a part
 SMOOTH = 1.5  # sigma in pixels: takes off what a hand trembles, not what a cell sticks out
+REACH = 64  # pixels to each side of a point in which its object is looked for first
+MARGIN = 8  # pixels around an object, more than any tool here looks beyond it
 
 Region = tuple[slice, ...]
 
@@ -41,6 +43,47 @@ class Edit:
 
     region: Region
     values: NDArray[Any]
+
+
+def window_around(labels: Any, point: Sequence[int]) -> Region:
+    """Return a window of a plane that holds the object at a point, and what the tools look at around it.
+
+    It is found without a look at the whole plane. A piece far away with the same number is left out: it is most likely
+    another object that got the number by mistake.
+
+    Parameters
+    ----------
+    labels : integer array, ``(…, y, x)``
+        Not read as a whole, so they may lie on a disk.
+    point : sequence of int
+        In pixels of the labels, inside them.
+
+    Returns
+    -------
+    tuple of slice
+        One pixel long along the axes before the last two.
+    """
+    *place, y, x = (int(p) for p in point)
+    number, reach = labels[tuple(point)], REACH
+    before = tuple(slice(p, p + 1) for p in place)
+    while True:
+        ends = zip((y, x), labels.shape[-2:], strict=True)
+        window = tuple(slice(max(p - reach, 0), min(p + reach + 1, n)) for p, n in ends)
+        # a window that ends with the plane may end with the object too
+        open_ = zip(window, labels.shape[-2:], strict=True)
+        inner = tuple(slice(MARGIN * (w.start > 0), w.stop - w.start - MARGIN * (w.stop < n)) for w, n in open_)
+        here = np.asarray(labels[(*before, *window)]) == number
+        if np.count_nonzero(here) == np.count_nonzero(here[(..., *inner)]):
+            return *before, *window
+        reach *= 2
+
+
+def pixels_along(path: NDArray[Any]) -> NDArray[np.intp]:
+    """Return the pixels of a line through points ``(n, axes)`` in their order, as ``(pixels, axes)``."""
+    if len(path) < 2:
+        return np.round(path).astype(np.intp)
+    parts = [np.stack(line_nd(start, stop, endpoint=True), axis=1) for start, stop in pairwise(np.asarray(path, float))]
+    return np.concatenate(parts)
 
 
 def box_of(labels: NDArray[Any], number: int, margin: int = 1) -> Region:
@@ -172,11 +215,8 @@ def split_along(labels: NDArray[Any], number: int, path: NDArray[Any], fresh: in
     values = labels[region].copy()
     mine = values == number
     cut = np.zeros(mine.shape, bool)
-    points = np.asarray(path, float) - [s.start for s in region]
-    for start, stop in pairwise(points):
-        along = np.stack(line_nd(start, stop, endpoint=True))
-        inside = ((along >= 0) & (along < np.array(mine.shape)[:, None])).all(axis=0)
-        cut[tuple(along[:, inside])] = True
+    along = pixels_along(np.asarray(path, float) - [s.start for s in region])
+    cut[tuple(along[((along >= 0) & (along < mine.shape)).all(axis=1)].T)] = True
     # a line of pixels that touch at corners only parts what hangs together by sides
     pieces, _ = ndi.label(mine & ~cut)
     sizes = np.bincount(pieces.ravel())

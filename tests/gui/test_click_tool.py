@@ -52,8 +52,8 @@ def opened(desk: Any, image: np.ndarray) -> Any:
     made = desk(image)
     made.dock.correct.start_empty()
     made.tool = made.dock.correct.clicks
-    made.click(made.dock.correct.click)
-    assert made.tool.in_hand
+    made.click(made.dock.correct.in_hand["click"])
+    assert made.dock.correct.hand.tool == "click"
     return made
 
 
@@ -89,7 +89,7 @@ def test_escape_drops_the_outline_and_then_puts_the_tool_away(desk: Any, picture
     made.press(Qt.Key.Key_Escape)
     assert not made.tool.pending
     made.press(Qt.Key.Key_Escape)
-    assert not made.tool.in_hand
+    assert not made.dock.correct.hand.tool
     assert list(made.viewer.layers) == layers
     assert not made.session.labels.data.any()
     assert made.session.labels.mouse_pan
@@ -143,7 +143,7 @@ def test_another_tool_puts_it_away(desk: Any, picture: np.ndarray) -> None:
     made.paint((60, 60))
     settled(made)
     made.dock.correct.take("paint")
-    assert not made.tool.in_hand
+    assert not made.dock.correct.hand.tool
     assert not made.tool.pending
     made.paint((100, 100), (100, 120))
     assert made.session.labels.data[100, 110]
@@ -171,7 +171,7 @@ def test_a_dock_that_closes_meanwhile_leaves_nothing(desk: Any, picture: np.ndar
     made = desk(picture)
     before = list(made.viewer.mouse_drag_callbacks)
     made.dock.correct.start_empty()
-    made.click(made.dock.correct.click)
+    made.click(made.dock.correct.in_hand["click"])
     made.paint((60, 60))
     made.viewer.window.remove_dock_widget(made.dock)
     made.qtbot.wait(100)

@@ -282,6 +282,8 @@ def test_undo_that_takes_a_mark_is_said(desk) -> None:
 def test_tools_put_a_mode_on_the_labels_and_follow_it(desk) -> None:
     at = desk(blobs())
     labels = at.segment()
+    at.click(at.dock.correct.fold.toggle)
+    at.qtbot.wait(20)  # until what was folded away has its place
     for mode, tool in at.dock.correct.tools.items():
         at.click(tool)
         assert str(labels.mode) == mode

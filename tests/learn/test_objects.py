@@ -186,3 +186,39 @@ def test_an_object_that_is_not_there(labels: np.ndarray) -> None:
     for tool in (objects.delete, objects.fill_holes, objects.smooth, objects.grow):
         with pytest.raises(DataError, match="no object 99"):
             tool(labels, 99)
+
+
+def test_a_window_holds_the_object_and_what_the_tools_look_at() -> None:
+    """Each tool does in the window what it does in the whole plane."""
+    random = np.random.default_rng(0)
+    labels = ndi.label(ndi.gaussian_filter(random.random((600, 500)), 6) > 0.505)[0].astype(np.uint16)
+    tools = (objects.delete, objects.fill_holes, objects.smooth, objects.grow)
+    for y, x in random.integers(0, [600, 500], (40, 2)):
+        number = int(labels[y, x])
+        if not number:
+            continue
+        window = objects.window_around(labels, (y, x))
+        for tool in tools:
+            edit, after = tool(labels[window], number), labels.copy()
+            after[window][edit.region] = edit.values
+            np.testing.assert_array_equal(after, written(labels, tool(labels, number)))
+
+
+def test_a_window_ends_where_the_object_does() -> None:
+    labels = np.zeros((2, 400, 4000), np.uint16)
+    labels[1, 5:395, 1000:1300] = 3
+    labels[1, 200:210, 3800:3900] = 3  # far away: another object that got the number by mistake
+    labels[0, :, :] = 3
+    slices, rows, columns = objects.window_around(labels, (1, 200, 1100))
+    assert (slices.start, slices.stop) == (1, 2)
+    assert (rows.start, rows.stop) == (0, 400)
+    assert columns.start < 1000
+    assert 1300 < columns.stop < 3800
+
+
+def test_pixels_along_a_line_touch_each_other() -> None:
+    path = np.array([[3.2, 4.0], [30.0, 11.0], [2.0, 60.0]])
+    pixels = objects.pixels_along(path)
+    assert np.abs(np.diff(pixels, axis=0)).max() == 1
+    np.testing.assert_array_equal(pixels[[0, -1]], [[3, 4], [2, 60]])
+    np.testing.assert_array_equal(objects.pixels_along(path[:1]), [[3, 4]])

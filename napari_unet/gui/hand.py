@@ -1,0 +1,122 @@
+"""The tool in hand: one tool of ours at a time has the mouse on the labels, as napari's own tools have it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from napari.layers import Labels
+
+    from napari_unet.gui.session import Session
+
+AWAY = ("Escape", "z", "6")  # napari's keys for no tool; its mode is that already while one of ours is in hand
+PAN = "Space"
+
+
+class Hand:
+    """Lends the mouse to a tool, and gives it back when another one is taken.
+
+    Parameters
+    ----------
+    session : Session
+        Its labels are what tools work on.
+    """
+
+    changed = Signal()  # another tool is in hand, or none
+
+    def __init__(self, session: Session) -> None:
+        self.tool = ""  # in hand
+        self._session = session
+        self._layer: Labels | None = None  # that it is held over
+        self._press: Callable[[Labels, Any], Iterator[None]] | None = None
+        self._keys: tuple[str, ...] = ()
+        session.labels_changed.connect(self._on_labels)
+
+    def take(
+        self,
+        tool: str,
+        press: Callable[[Labels, Any], Iterator[None]],
+        keys: Mapping[str, Callable[[], None]] | None = None,
+    ) -> None:
+        """Take a tool in hand, or put it away if it is there.
+
+        Parameters
+        ----------
+        tool : str
+            Its name.
+        press : callable
+            Follows the mouse from press to release, as napari's drag callbacks do.
+        keys : mapping, optional
+            What its keys do; the others of `AWAY` put it away.
+        """
+        session, labels, again = self._session, self._session.labels, tool == self.tool
+        self.put_away()
+        if labels is None or again:
+            return
+        selection = session.viewer.layers.selection
+        selection.active = labels
+        if not labels.visible:  # to set it puts napari's tools away
+            labels.visible = True
+        labels.mode = "pan_zoom"  # napari has no mode for it: it lends the mouse, and its other tools take it back
+        labels.mouse_pan, labels.cursor = False, "cross"
+        labels.mouse_drag_callbacks.append(press)
+        labels.events.mode.connect(self._on_other)
+        selection.events.active.connect(self._on_other)
+        actions: dict[str, Callable[[], None]] = dict.fromkeys(AWAY, self.put_away) | dict(keys or {})
+        for key, action in actions.items():
+            labels.bind_key(key, _binding(session, action), overwrite=True)
+        labels.bind_key(PAN, self._pan, overwrite=True)
+        self._layer, self._press, self._keys, self.tool = labels, press, (*actions, PAN), tool
+        self.changed.emit()
+
+    def put_away(self) -> None:
+        """Give the mouse back to napari."""
+        layer, self._layer, self.tool = self._layer, None, ""
+        if layer is None:
+            return
+        layer.mouse_drag_callbacks.remove(self._press)
+        layer.events.mode.disconnect(self._on_other)
+        self._session.viewer.layers.selection.events.active.disconnect(self._on_other)
+        for key in self._keys:
+            layer.bind_key(key, None)
+        if str(layer.mode) == "pan_zoom":
+            layer.mouse_pan, layer.cursor = True, "standard"
+        self.changed.emit()
+
+    def close(self) -> None:
+        """Give the mouse back; nobody is told, since the dock is gone."""
+        self.changed.disconnect()
+        self.put_away()
+
+    def _on_other(self, event: Any = None) -> None:
+        """Put the tool away when one of napari's is taken, or another layer."""
+        del event
+        layer = self._layer
+        if layer is None:
+            return
+        if str(layer.mode) != "pan_zoom" or self._session.viewer.layers.selection.active is not layer:
+            self.put_away()
+
+    def _on_labels(self) -> None:
+        if self._layer is not self._session.labels:
+            self.put_away()
+
+    def _pan(self, layer: Any) -> Iterator[None]:
+        """Let the mouse move the image while the key is down."""
+        layer.mouse_pan = True
+        yield
+        if self._layer is not None and self._layer is layer:
+            self._layer.mouse_pan = False
+
+
+def _binding(session: Session, action: Callable[[], None]) -> Callable[[Any], None]:
+    def pressed(layer: Any) -> None:
+        del layer
+        with session.told():
+            action()
+
+    return pressed

@@ -1,0 +1,411 @@
+"""The tools for whole objects, with the mouse and the keys: each does one thing, in one step that can be taken back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QAbstractButton
+
+from napari_unet.learn.corrections import State
+
+NONE, CTRL = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier
+SHIFT = Qt.KeyboardModifier.ShiftModifier
+
+
+def cells() -> np.ndarray:
+    """Two disks that nearly touch (1, 2), two that are one object (3), a ring (4)."""
+    y, x = np.mgrid[:96, :128]
+    made = np.zeros((96, 128), np.uint32)
+    for number, (row, column, radius) in enumerate([(24, 24, 14), (24, 54, 14), (66, 30, 12), (66, 96, 16)], start=1):
+        made[np.hypot(y - row, x - column) < radius] = number
+    made[np.hypot(y - 66, x - 50) < 12] = 3
+    made[np.hypot(y - 66, x - 96) < 6] = 0
+    return made
+
+
+@pytest.fixture
+def flat(desk):
+    """A person at an image with labels."""
+    return begin(desk(np.zeros((96, 128), np.uint8)), cells())
+
+
+@pytest.fixture
+def stack(desk):
+    """A person at the third slice of a stack in micrometres, with the same labels in all slices."""
+    at = desk(np.zeros((4, 96, 128), np.uint8), axis_labels=("z", "y", "x"), scale=(3, 0.5, 0.5), units=("um",) * 3)
+    begin(at, np.stack([cells()] * 4))
+    at.viewer.dims.set_current_step(0, 2)
+    return at
+
+
+def begin(at, labels: np.ndarray):
+    at.click(at.dock.correct.empty)
+    at.dock.correct.take("paint")  # puts it away
+    at.session.labels.data[:] = labels
+    at.session.labels.refresh()
+    at.viewer.reset_view()
+    at.qtbot.wait(20)
+    return at
+
+
+def hover(at, y: float, x: float) -> None:
+    canvas = at.viewer.window._qt_viewer.canvas.native
+    y0, x0 = at.viewer.scene.camera.center[-2:]
+    zoom = at.viewer.scene.camera.zoom
+    place = QPoint(round(canvas.width() / 2 + (x - x0) * zoom), round(canvas.height() / 2 + (y - y0) * zoom))
+    QTest.mouseMove(canvas, place - QPoint(9, 9))
+    at.qtbot.wait(20)
+    QTest.mouseMove(canvas, place)
+    at.qtbot.wait(20)
+
+
+def more(at) -> None:
+    at.click(at.dock.correct.fold.toggle)
+    at.qtbot.wait(20)  # until what was folded away has its place
+
+
+def said(at) -> str:
+    return at.dock.correct.count.text()
+
+
+def numbers(labels: np.ndarray) -> set[int]:
+    return set(np.unique(labels).tolist()) - {0}
+
+
+def one_step(at, before: np.ndarray) -> np.ndarray:
+    """Return the labels now; they are known where they changed, and one Ctrl+Z takes all of it back."""
+    labels, annotation = at.session.labels, at.session.annotation
+    after = labels.data.copy()
+    assert (after != before).any()
+    assert annotation.strokes == 1
+    np.testing.assert_array_equal(annotation.state() == State.PAINTED, after != before)
+    at.press(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(labels.data, before)
+    assert not annotation.known()
+    at.press(Qt.Key.Key_Z, CTRL | SHIFT)
+    np.testing.assert_array_equal(labels.data, after)
+    return after
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Delete, Qt.Key.Key_Backspace, Qt.Key.Key_D])
+def test_the_object_under_the_mouse_is_deleted(flat, key: Qt.Key) -> None:
+    hover(flat, 24, 54)
+    flat.press(key)
+    np.testing.assert_array_equal(one_step(flat, cells()), np.where(cells() == 2, 0, cells()))
+
+
+def test_objects_are_deleted_by_clicks(flat) -> None:
+    flat.click(flat.dock.correct.in_hand["delete"])
+    flat.paint((24, 54))
+    np.testing.assert_array_equal(one_step(flat, cells()), np.where(cells() == 2, 0, cells()))
+    flat.paint((24, 24))
+    assert numbers(flat.session.labels.data) == {3, 4}
+
+
+def test_delete_leaves_the_labels_alone_while_another_layer_is_active(flat) -> None:
+    flat.viewer.layers.selection.active = flat.viewer.layers["cells"]
+    hover(flat, 24, 54)
+    flat.press(Qt.Key.Key_Delete)
+    np.testing.assert_array_equal(flat.session.labels.data, cells())
+
+
+@pytest.mark.parametrize("path", [[(24, 54), (24, 24)], [(24, 54), (20, 40), (24, 24)]])
+def test_what_a_drag_touches_becomes_one_object(flat, path) -> None:
+    flat.press(Qt.Key.Key_J)
+    flat.paint(*path)
+    after = one_step(flat, cells())
+    assert numbers(after) == {2, 3, 4}
+    assert (after[np.isin(cells(), [1, 2])] == 2).all()
+    assert after[24, 39] == 2, "the gap is closed"
+
+
+def test_a_merge_goes_on_through_several_objects(flat) -> None:
+    flat.click(flat.dock.correct.in_hand["merge"])
+    flat.paint((24, 24), (24, 54), (60, 50), (50, 96), (66, 85))
+    assert numbers(one_step(flat, cells())) == {1}
+
+
+def test_a_line_cuts_the_object_that_it_crosses(flat) -> None:
+    flat.press(Qt.Key.Key_K)
+    flat.paint((48, 41), (66, 40), (86, 41))
+    after = one_step(flat, cells())
+    assert numbers(after) == {1, 2, 3, 4, 5}
+    assert {after[66, 30], after[66, 50]} == {3, 5}
+    np.testing.assert_array_equal(np.isin(after, [3, 5]), cells() == 3)
+
+
+def test_two_clicks_part_an_object_where_it_is_narrow(flat) -> None:
+    flat.click(flat.dock.correct.in_hand["split"])
+    flat.paint((66, 28))
+    assert "other half" in said(flat)
+    np.testing.assert_array_equal(flat.session.labels.data, cells())
+    flat.paint((66, 52))
+    after = one_step(flat, cells())
+    assert {after[66, 30], after[66, 50]} == {3, 5}
+    np.testing.assert_array_equal(np.isin(after, [3, 5]), cells() == 3)
+
+
+def test_a_piece_gets_no_number_that_is_about_to_be_painted(flat) -> None:
+    flat.click(flat.dock.correct.new)
+    assert flat.session.labels.selected_label == 5
+    flat.press(Qt.Key.Key_K)
+    flat.paint((48, 41), (86, 41))
+    assert numbers(flat.session.labels.data) == {1, 2, 3, 4, 6}
+
+
+AT_ONCE = {"fill holes": Qt.Key.Key_H, "smooth": Qt.Key.Key_U, "grow": Qt.Key.Key_G, "shrink": Qt.Key.Key_G}
+
+
+@pytest.mark.parametrize("by", ["key", "button"])
+@pytest.mark.parametrize("kind", AT_ONCE)
+def test_an_object_is_changed_at_once(flat, kind: str, by: str) -> None:
+    if by == "key":
+        hover(flat, 66, 85)
+        flat.press(AT_ONCE[kind], SHIFT if kind == "shrink" else NONE)
+    else:
+        more(flat)
+        flat.session.labels.selected_label = 4
+        flat.click(flat.dock.correct.at_once[kind])
+    after, old = one_step(flat, cells()) == 4, cells() == 4
+    np.testing.assert_array_equal(flat.session.labels.data[~(old | after)], cells()[~(old | after)])
+    match kind:
+        case "fill holes":
+            assert after[66, 96]
+        case "grow":
+            assert after.sum() > old.sum()
+            assert after[old].all()
+        case "shrink":
+            assert 0 < after.sum() < old.sum()
+            assert old[after].all()
+
+
+@pytest.mark.parametrize(
+    ("tool", "gesture", "words"),
+    [
+        ("merge", [(24, 24), (30, 24)], "at least two objects"),
+        ("merge", [(2, 2), (24, 24), (24, 54)], "begin on one"),
+        ("merge", [(24, 24)], "at least two objects"),
+        ("split", [(2, 2), (2, 100)], "crosses no object"),
+        ("split", [(66, 30), (66, 50)], "does not part"),
+        ("split", [(66, 30), (48, 30)], "does not part"),
+        ("delete", [(2, 2)], "no object under the mouse"),
+        ("delete", [(-30, 24)], "no object under the mouse"),
+    ],
+)
+def test_a_wrong_gesture_is_told_and_changes_nothing(flat, told: list[str], tool: str, gesture, words: str) -> None:
+    flat.click(flat.dock.correct.in_hand[tool])
+    flat.paint(*gesture)
+    assert words in said(flat)
+    unchanged(flat, told)
+
+
+@pytest.mark.parametrize("second", [(24, 24), (2, 2), (66, 28)])
+def test_the_second_click_must_be_in_the_same_object(flat, told: list[str], second) -> None:
+    flat.press(Qt.Key.Key_K)
+    flat.paint((66, 28))
+    flat.paint(second)
+    assert "two points in the same object" in said(flat)
+    unchanged(flat, told)
+
+
+@pytest.mark.parametrize("key", [Qt.Key.Key_Delete, *AT_ONCE.values()])
+def test_a_key_with_nothing_under_the_mouse(flat, told: list[str], key: Qt.Key) -> None:
+    hover(flat, 4, 4)
+    flat.press(key)
+    assert "no object under the mouse" in said(flat)
+    unchanged(flat, told)
+
+
+def test_what_has_nothing_to_do_says_so(flat, told: list[str]) -> None:
+    more(flat)
+    flat.session.labels.selected_label = 1
+    flat.click(flat.dock.correct.at_once["fill holes"])
+    assert said(flat) == "Object 1 has no hole."
+    flat.session.labels.selected_label = 77
+    flat.click(flat.dock.correct.at_once["grow"])
+    assert "no object 77" in said(flat)
+    flat.session.labels.visible = False
+    flat.click(flat.dock.correct.at_once["grow"])
+    assert "is hidden" in said(flat)
+    flat.session.labels.visible = True
+    flat.viewer.dims.ndisplay = 3
+    flat.click(flat.dock.correct.at_once["grow"])
+    assert "Switch to 2-D" in said(flat)
+    flat.viewer.dims.ndisplay = 2
+    unchanged(flat, told)
+
+
+def unchanged(at, told: list[str]) -> None:
+    np.testing.assert_array_equal(at.session.labels.data, cells())
+    assert not at.session.labels._undo_history
+    assert not at.session.annotation.known()
+    assert told == []
+
+
+def test_in_a_stack_only_the_slice_that_is_shown_changes(stack) -> None:
+    before = stack.session.labels.data.copy()
+    stack.press(Qt.Key.Key_J)
+    stack.paint((12, 27), (12, 12))
+    after = one_step(stack, before)
+    assert numbers(after[2]) == {2, 3, 4}
+    np.testing.assert_array_equal(np.delete(after, 2, 0), np.delete(before, 2, 0))
+
+
+def test_a_split_in_a_stack(stack) -> None:
+    before = stack.session.labels.data.copy()
+    stack.click(stack.dock.correct.in_hand["split"])
+    stack.paint((33, 14))
+    stack.viewer.dims.set_current_step(0, 1)
+    stack.paint((33, 26))
+    assert "other half" in said(stack), "the first click was in another slice"
+    np.testing.assert_array_equal(stack.session.labels.data, before)
+    stack.paint((33, 14))
+    after = one_step(stack, before)
+    assert {after[1, 66, 30], after[1, 66, 50]} == {3, 5}
+    np.testing.assert_array_equal(np.delete(after, 1, 0), np.delete(before, 1, 0))
+
+
+def test_the_object_under_the_mouse_in_a_stack(stack) -> None:
+    before = stack.session.labels.data.copy()
+    hover(stack, 12, 27)
+    stack.press(Qt.Key.Key_Delete)
+    after = one_step(stack, before)
+    assert [numbers(plane) for plane in after] == [{1, 2, 3, 4}, {1, 2, 3, 4}, {1, 3, 4}, {1, 2, 3, 4}]
+
+
+def test_a_plane_that_is_not_shown_is_not_changed(stack, told: list[str]) -> None:
+    before = stack.session.labels.data.copy()
+    stack.viewer.dims.order = (1, 0, 2)
+    stack.click(stack.dock.correct.in_hand["delete"])
+    stack.paint((6, 12))
+    assert "does not show the rows and columns" in said(stack)
+    np.testing.assert_array_equal(stack.session.labels.data, before)
+    assert told == []
+
+
+def test_a_tool_is_put_away(flat) -> None:
+    labels, section = flat.session.labels, flat.dock.correct
+    split = section.in_hand["split"]
+    own = list(labels.mouse_drag_callbacks)
+
+    def away() -> bool:
+        return not split.isChecked() and labels.mouse_drag_callbacks == own and not labels.keymap
+
+    for key in (Qt.Key.Key_Escape, Qt.Key.Key_Z, Qt.Key.Key_6, Qt.Key.Key_K):
+        flat.click(split)
+        assert split.isChecked()
+        assert not labels.mouse_pan
+        flat.press(key)
+        assert away(), key
+        assert labels.mouse_pan
+    flat.click(split)
+    flat.click(split)
+    assert away()
+    flat.click(split)
+    flat.press(Qt.Key.Key_J)
+    assert section.in_hand["merge"].isChecked()
+    assert not split.isChecked()
+    flat.click(section.tools["paint"])
+    assert section.tools["paint"].isChecked()
+    assert str(labels.mode) == "paint"
+    assert not labels.mouse_pan
+    labels.mode = "pan_zoom"
+    assert away()
+    assert not section.in_hand["merge"].isChecked()
+
+
+def test_space_moves_the_image_with_a_tool_in_hand(flat) -> None:
+    canvas, labels = flat.viewer.window._qt_viewer.canvas.native, flat.session.labels
+    flat.press(Qt.Key.Key_K)
+    QTest.keyPress(canvas, Qt.Key.Key_Space)
+    assert labels.mouse_pan
+    QTest.keyRelease(canvas, Qt.Key.Key_Space)
+    assert not labels.mouse_pan
+    assert flat.dock.correct.hand.tool == "split"
+
+
+def test_a_line_is_seen_while_dragging_and_is_no_layer(flat) -> None:
+    canvas = flat.viewer.window._qt_viewer.canvas
+    scene, layers = canvas.layer_to_visual[flat.session.labels].node.parent, list(flat.viewer.layers)
+    before = len(scene.children)
+    places = [QPoint(canvas.native.width() // 2 + x, canvas.native.height() // 2) for x in (-40, -20, 20)]
+    flat.press(Qt.Key.Key_J)
+    QTest.mousePress(canvas.native, Qt.MouseButton.LeftButton, NONE, places[0])
+    for place in places[1:]:
+        QTest.mouseMove(canvas.native, place)
+        flat.qtbot.wait(20)
+    assert len(scene.children) > before
+    assert list(flat.viewer.layers) == layers
+    QTest.mouseRelease(canvas.native, Qt.MouseButton.LeftButton, NONE, places[-1])
+    assert len(scene.children) == before
+    flat.press(Qt.Key.Key_K)
+    flat.paint((66, 28))
+    assert len(scene.children) > before, "the first of two clicks is seen too"
+    flat.press(Qt.Key.Key_Escape)
+    assert len(scene.children) == before
+
+
+@pytest.mark.parametrize("end", ["dock", "layer", "viewer"])
+def test_nothing_is_left_of_a_tool_in_hand(flat, end: str) -> None:
+    labels, tools = flat.session.labels, flat.dock.correct.objects
+    scene = flat.viewer.window._qt_viewer.canvas.layer_to_visual[labels].node.parent
+    before = len(scene.children)
+    flat.press(Qt.Key.Key_K)
+    flat.paint((66, 28))
+    match end:
+        case "dock":
+            flat.viewer.window.remove_dock_widget(flat.dock)
+            flat.dock.deleteLater()
+            assert len(scene.children) == before
+        case "layer":
+            flat.viewer.layers.remove(labels)
+        case _:
+            with flat.qtbot.waitSignal(flat.dock.destroyed, timeout=20_000):
+                flat.viewer.close()
+    assert tools._on_press not in labels.mouse_drag_callbacks
+    assert not labels.keymap
+    if end == "dock":
+        assert "ObjectTools" not in str(flat.viewer.dims.events.current_step.callbacks)
+    assert labels.mouse_pan
+
+
+def test_no_key_is_one_of_napari(flat) -> None:
+    kinds = (Labels, *type(flat.viewer).__mro__)
+    theirs = {key for kind in kinds for key in getattr(kind, "class_keymap", {})}
+    assert len(theirs) > 20
+    assert not theirs & set(flat.viewer.keymap)
+
+
+def test_each_tip_names_its_key(flat) -> None:
+    section = flat.dock.correct
+    keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:"}
+    keys |= {"fill holes": "(H:", "smooth": "(U:", "reject": "(D:", "grow": "(G:", "shrink": "(Shift+G:"}
+    for name, tool in (section.in_hand | section.at_once).items():
+        assert keys[name] in tool.toolTip()
+    assert "(R)" in section.again.toolTip()
+
+
+def test_seven_tools_are_seen_before_more(flat) -> None:
+    section = flat.dock.correct
+    seen = [each for each in section.bench.findChildren(QAbstractButton) if each.isVisibleTo(flat.dock)]
+    assert len(seen) == 7 + 1
+    flat.click(section.fold.toggle)
+    assert section.again.isVisibleTo(flat.dock)
+    inside = section.parentWidget()
+    assert inside.minimumSizeHint().width() <= 320, "nothing is cut off at 320 px"
+
+
+def test_the_view_is_segmented_again_around_what_was_corrected(flat) -> None:
+    hover(flat, 24, 54)
+    flat.press(Qt.Key.Key_G)
+    labels, known = flat.session.labels, flat.session.annotation.state() > 0
+    kept = labels.data[known]
+    assert known.any()
+    flat.press(Qt.Key.Key_R)
+    flat.wait(lambda: "objects" in flat.dock.segment.note.text().lower() and not flat.session.busy)
+    assert flat.session.labels is labels
+    assert numbers(labels.data) <= {2}, "the model that knows nothing found nothing else"
+    np.testing.assert_array_equal(labels.data[known], kept)
