@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_unet.gui.layers import Part, Region
+    from napari_unet.gui.marks import Mark
     from napari_unet.gui.session import Session
-    from napari_unet.gui.strokes import Mark
 
 TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
     "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
@@ -61,8 +61,10 @@ class CorrectSection(Step):
         )
         self.tile = button("This tile is right", "", self.confirm_tile)
         self.accept = button("Object is right", "", self.accept_object)
-        self.back = button("↶", "Take the last mark back (Shift+T). Ctrl+Z takes a stroke back.", self.take_back)
-        self.back.setFixedWidth(30)
+        self.back = button("↶", "", self.undo)
+        self.again = button("↷", "", self.redo)
+        for each in (self.back, self.again):
+            each.setFixedWidth(30)
         self.count = label("", "quiet")
         self._lay_out()
         session.image_changed.connect(self.show_labels)
@@ -85,7 +87,7 @@ class CorrectSection(Step):
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.addRow("Labels", self.which)
         self.marks = QWidget()
-        self.marks.setLayout(row(self.tile, self.accept, self.back))
+        self.marks.setLayout(row(self.tile, self.accept, self.back, self.again))
         self.column.addLayout(self.form)
         self.column.addWidget(self.bench)
         self.column.addWidget(self.marks)
@@ -167,9 +169,13 @@ class CorrectSection(Step):
         depth = self._depth()
         if annotation.marks and depth is not None:
             known += f"\n{_slices(annotation.marks[-1], depth)}"
-        lost = f"\n{_many(annotation.lost, 'mark')} let go: the labels there changed." if annotation.lost else ""
-        say(self.count, known + lost)
-        self.back.setEnabled(bool(annotation.marks))
+        say(self.count, known)
+        for each, what, kind, keys in (
+            (self.back, "undo", annotation.undoes, "Ctrl+Z"),
+            (self.again, "redo", annotation.redoes, "Ctrl+Shift+Z"),
+        ):
+            each.setEnabled(bool(kind))
+            each.setToolTip(f"{what.title()}: {kind} ({keys})" if kind else f"There is nothing to {what}.")
         set_property(self.tile, "primary", annotation.tiles == 0)
 
     def show_busy(self) -> None:
@@ -218,7 +224,8 @@ class CorrectSection(Step):
         """Add labels with nothing in them, and take the brush."""
         session = self.session
         if session.source is not None and session.labels is None:
-            session.set_labels(add_labels(session, session.source, None))
+            data = np.zeros(session.source.shape, np.uint32)
+            session.set_labels(add_labels(session, session.source, data))
             self.take("paint")
 
     def take(self, mode: str) -> None:
@@ -237,7 +244,7 @@ class CorrectSection(Step):
         labels = self.session.labels
         if labels is None:
             return
-        number = max(int(np.max(labels.data)), self.session.pending) + 1
+        number = (annotation.largest() if (annotation := self.session.annotation) else int(np.max(labels.data))) + 1
         most = np.iinfo(labels.data.dtype).max
         if number > most:
             say(
@@ -301,10 +308,15 @@ class CorrectSection(Step):
             return None
         return source.letters.index("Z")
 
-    def take_back(self) -> None:
-        """Take the last mark back."""
+    def undo(self) -> None:
+        """Take back what was done last: a stroke, a mark, a run."""
         if self.session.annotation is not None:
-            self.session.annotation.take_back()
+            self.session.annotation.undo()
+
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if self.session.annotation is not None:
+            self.session.annotation.redo()
 
 
 def _slices(mark: Mark, depth: int) -> str:

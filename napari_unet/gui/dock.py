@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from app_model.types import KeyCode, KeyMod
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -48,11 +49,13 @@ class UNetDock(QWidget):
         session.result_changed.connect(self._highlight)
         viewer.events.theme.connect(self._on_theme)
         viewer.layers.events.removed.connect(self._on_removed)
-        self._keys: dict[str, Callable[[], Any]] = {
+        self._keys: dict[str | int, Callable[[], Any]] = {
             "s": self.segment.segment,
             "t": self.correct.confirm_tile,
-            "Shift-t": self.correct.take_back,
             "a": partial(self.correct.accept_object, under_mouse=True),
+            # where the labels are active napari's own keys come first, and do the same
+            KeyMod.CtrlCmd | KeyCode.KeyZ: self.correct.undo,
+            KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ: self.correct.redo,
         }
         for key, action in self._keys.items():
             viewer.bind_key(key, _binding(session, action), overwrite=True)

@@ -1,0 +1,42 @@
+"""What napari says of an edit by hand: its `paint` event lists the atoms of a stroke, a fill or a polygon."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.layers import Region
+
+
+def painted(layer: Labels, atoms: list[Any]) -> tuple[Region, NDArray[Any], NDArray[Any]]:
+    """Return the box of what was just painted, and the labels in it before and after; both are copies.
+
+    An atom that a mask-based tool made has slices, a mask (None: all of its box) and the old values under it; one of
+    `data_setitem` is a tuple of indices, old and new values. A stroke overlaps itself: the first atom has the oldest.
+    """
+    shape = layer.data.shape
+    boxes = [_box(atom, shape) for atom in atoms]
+    axes = zip(*boxes, strict=True)
+    region = tuple(slice(min(r.start for r in axis), max(r.stop for r in axis)) for axis in axes)
+    after = np.array(layer.data[region])
+    before = after.copy()
+    for atom, box in zip(reversed(atoms), reversed(boxes), strict=True):
+        if hasattr(atom, "slice_key"):
+            part = before[tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True))]
+            part[... if atom.mask is None else atom.mask] = atom.old_values
+        else:
+            before[tuple(np.asarray(i) % n - r.start for i, n, r in zip(atom[0], shape, region, strict=True))] = atom[1]
+    return region, before, after
+
+
+def _box(atom: Any, shape: tuple[int, ...]) -> Region:
+    """Return where in labels of a shape an atom lies."""
+    if hasattr(atom, "slice_key"):
+        return tuple(slice(*key.indices(n)[:2]) for key, n in zip(atom.slice_key, shape, strict=True))
+    wrapped = [np.asarray(i) % n for i, n in zip(atom[0], shape, strict=True)]
+    return tuple(slice(int(i.min()), int(i.max()) + 1) for i in wrapped)
