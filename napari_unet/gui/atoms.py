@@ -14,24 +14,33 @@ if TYPE_CHECKING:
 
 
 def painted(layer: Labels, atoms: list[Any]) -> tuple[Region, NDArray[Any], NDArray[Any]]:
-    """Return the box of what was just painted, and the labels in it before and after; both are copies.
+    """Return the box of what is painted, and the labels in it before and after; both are copies.
 
-    An atom that a mask-based tool made has slices, a mask (None: all of its box) and the old values under it; one of
-    `data_setitem` is a tuple of indices, old and new values. A stroke overlaps itself: the first atom has the oldest.
+    An atom that a mask-based tool made has slices, a mask (None: all of its box), the old values under it and the new
+    one; one of `data_setitem` is a tuple of indices, old and new values. A stroke overlaps itself: the first atom has
+    the oldest values.
     """
     shape = layer.data.shape
     boxes = [_box(atom, shape) for atom in atoms]
     axes = zip(*boxes, strict=True)
     region = tuple(slice(min(r.start for r in axis), max(r.stop for r in axis)) for axis in axes)
-    after = np.array(layer.data[region])
-    before = after.copy()
-    for atom, box in zip(reversed(atoms), reversed(boxes), strict=True):
-        if hasattr(atom, "slice_key"):
-            part = before[tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True))]
-            part[... if atom.mask is None else atom.mask] = atom.old_values
-        else:
-            before[tuple(np.asarray(i) % n - r.start for i, n, r in zip(atom[0], shape, region, strict=True))] = atom[1]
+    before = np.array(layer.data[region])
+    places = [_place(atom, box, region, shape) for atom, box in zip(atoms, boxes, strict=True)]
+    for atom, (box, pixels) in reversed(list(zip(atoms, places, strict=True))):
+        before[box][pixels] = atom.old_values if hasattr(atom, "slice_key") else atom[1]
+    # a stroke is told when it is in the data, a single edit just before
+    after = before.copy()
+    for atom, (box, pixels) in zip(atoms, places, strict=True):
+        after[box][pixels] = atom.new_value if hasattr(atom, "slice_key") else atom[2]
     return region, before, after
+
+
+def _place(atom: Any, box: Region, region: Region, shape: tuple[int, ...]) -> tuple[Region, Any]:
+    """Return where in a region an atom lies, and which pixels there it changed."""
+    inside = tuple(slice(b.start - r.start, b.stop - r.start) for b, r in zip(box, region, strict=True))
+    if hasattr(atom, "slice_key"):
+        return inside, ... if atom.mask is None else atom.mask
+    return inside, tuple(np.asarray(i) % n - b.start for i, n, b in zip(atom[0], shape, box, strict=True))
 
 
 def _box(atom: Any, shape: tuple[int, ...]) -> Region:

@@ -63,8 +63,9 @@ class CorrectSection(Step):
         self.accept = button("Object is right", "", self.accept_object)
         self.back = button("↶", "", self.undo)
         self.again = button("↷", "", self.redo)
-        for each in (self.back, self.again):
+        for each, what in ((self.back, "undo"), (self.again, "redo")):
             each.setFixedWidth(30)
+            each.setToolTip(f"There is nothing to {what}.")
         self.count = label("", "quiet")
         self._lay_out()
         session.image_changed.connect(self.show_labels)

@@ -13,6 +13,7 @@ from napari_unet.gui.correct_section import CorrectSection
 from napari_unet.gui.finetune_section import FinetuneSection
 from napari_unet.gui.image_section import ImageSection
 from napari_unet.gui.look import Step, Theme
+from napari_unet.gui.offer import Offer
 from napari_unet.gui.segment_section import SegmentSection
 from napari_unet.gui.session import Session
 
@@ -39,6 +40,7 @@ class UNetDock(QWidget):
         self.segment = SegmentSection(session)
         self.correct = CorrectSection(session)
         self.finetune = FinetuneSection(session, self.segment.segment)
+        self.offer = Offer(session)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()
         session.image_changed.connect(self._highlight)
@@ -71,6 +73,7 @@ class UNetDock(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(4)
+        column.addWidget(self.offer)
         for i, step in enumerate(self.steps):
             if i:
                 line = QFrame()

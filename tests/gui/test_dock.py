@@ -106,7 +106,7 @@ def test_segment_correct_confirm(desk) -> None:
     assert at.viewer.layers.selection.active is labels, "the outline does not take the brush away"
     assert "cells_unet_confirmed" in at.viewer.layers
     np.testing.assert_allclose(at.viewer.layers["cells_unet_confirmed"].scale, labels.scale)
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert "tile" not in at.dock.correct.count.text()
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not at.session.annotation.known()
@@ -234,17 +234,18 @@ def test_what_was_joined_with_labels_that_are_gone_is_written_as_it_was_found(de
     assert found.fits(there), "nothing changed since"
     at.viewer.layers.remove(at.session.labels)
     at.dock.segment._on_found(found)
+    at.wait(lambda: at.session.labels is not None and not at.session.busy)
     np.testing.assert_array_equal(at.session.labels.data, finds)
 
 
 def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -> None:
-    from napari_unet.gui import segment_section
+    from napari_unet.gui import segment_section, strokes
 
     at = desk(blobs(), show=False)
     at.click(at.dock.correct.empty)
     labels = at.session.labels
     assert labels.selected_label == 1
-    monkeypatch.setattr(segment_section, "is_large", lambda layer, region: True)
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     monkeypatch.setattr(segment_section.TileWriter, "start", lambda writer: None)
     at.click(at.dock.segment.start)
     at.wait()
@@ -253,30 +254,48 @@ def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -
     labels.selected_label = 1
     at.click(at.dock.correct.new)
     assert labels.selected_label == 3
-    writer = at.dock.segment._writer
+    writer = at.session.annotation.writer
     assert not at.dock.segment.start.isEnabled()
     assert at.dock.segment.note.text() == "Writing …"
     writer._timer.start(0)
-    at.wait(lambda: at.dock.segment._writer is None)
+    at.wait(lambda: at.session.annotation.writer is None)
     assert at.dock.segment.start.isEnabled()
     assert "2 objects" in at.dock.segment.note.text()
     np.testing.assert_array_equal(labels.data, finds)
-    assert at.session.pending == 0
 
 
 def test_the_brush_begins_with_a_number_of_its_own(desk, finds) -> None:
     assert desk(blobs(), show=False).segment().selected_label == 3
 
 
-def test_undo_that_takes_a_mark_is_said(desk) -> None:
+def test_undo_and_redo_take_back_whatever_was_done(desk, finds) -> None:
     at = desk(blobs())
-    at.click(at.dock.correct.empty)
-    at.session.labels.paint((40, 40), 1)
+    back, again, count = at.dock.correct.back, at.dock.correct.again, at.dock.correct.count
+    labels = at.segment()
+    assert back.toolTip() == "Undo: segment (Ctrl+Z)"
+    assert not again.isEnabled()
+    at.click(at.dock.correct.new)
+    at.paint((40, 40), (44, 48))
+    assert back.toolTip() == "Undo: stroke (Ctrl+Z)"
+    by_hand = labels.data.copy()
     at.press(Qt.Key.Key_T)
-    assert "1 tile confirmed" in at.dock.correct.count.text()
-    at.session.labels.undo()
-    assert at.session.annotation.tiles == 0
-    assert "1 mark let go" in at.dock.correct.count.text()
+    assert back.toolTip() == "Undo: confirm tile (Ctrl+Z)"
+    at.click(back)
+    assert count.text() == "1 stroke"
+    assert again.toolTip() == "Redo: confirm tile (Ctrl+Shift+Z)"
+    at.viewer.layers.selection.active = at.viewer.layers["cells"]
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(labels.data, finds)
+    at.click(back)
+    assert not labels.data.any()
+    assert not back.isEnabled()
+    assert back.toolTip() == "There is nothing to undo."
+    for _ in range(2):
+        at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(labels.data, by_hand)
+    at.click(again)
+    assert count.text() == "1 tile confirmed, 1 stroke"
+    assert not again.isEnabled()
 
 
 def test_tools_put_a_mode_on_the_labels_and_follow_it(desk) -> None:

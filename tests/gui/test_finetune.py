@@ -363,7 +363,7 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     at.press(Qt.Key.Key_T)
     assert line.isVisibleTo(at.dock)
     assert line.text() == "In the last 64 objects you changed 3 % of the pixels: more corrections will change little."
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not line.isVisibleTo(at.dock), "the mark was taken back"
     delete(at, (5, 5), (7, 7))
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -379,7 +379,8 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     )
     at.click(at.dock.finetune.keep)
     at.wait()
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    for _ in range(3):
+        at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     delete(at, (2, 2))
     at.press(Qt.Key.Key_T)
     assert "64 objects you changed 9 %" in line.text(), "what was learned from is not counted again"
@@ -404,7 +405,7 @@ def test_another_model_is_reviewed_anew(proposed, staged) -> None:
     assert line.text() == said, "the child goes on"
     at.session.set_model(other)
     assert line.text() == "", "of what was learned from neither"
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     at.press(Qt.Key.Key_T)
     assert line.text() == "", "the labels are not of the other model"
 
@@ -429,7 +430,7 @@ def test_a_training_that_learned_nothing_leaves_the_reviews(proposed, staged, to
     assert len(told) == (why == "error")
     assert at.session.annotation.reviews() == reviews
     assert line.text() == said
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert line.text() == "", "it counts no tile that is not right any more"
     at.press(Qt.Key.Key_T)
     assert line.text() == said, "and the tile may be called right anew"
