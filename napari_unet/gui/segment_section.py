@@ -201,8 +201,9 @@ class SegmentSection(Step):
         else:
             data = np.zeros(source.shape, found.labels.dtype)
             data[found.region] = found.labels
+        done = [found.action] if found.action.before.count else []  # nothing was found: that is no step
         labels = add_labels(session, source, data, outlined=found.entry.get().task == "instances")
-        session.set_labels(labels, first=Runs.empty(data.shape, data.dtype), done=[found.action])
+        session.set_labels(labels, first=Runs.empty(data.shape, data.dtype), done=done)
 
     def _write(self, found: runs.Found, annotation: Annotation) -> None:
         if found.entry.get().task == "instances":

@@ -284,9 +284,9 @@ class Annotation:
             self.writer.ahead(region, before)
             after = np.where(touched, after, before)
             self.writer.take(region, after)
-        action = Action.between(kind, region, before, after, touched, about)
-        if action is not None:
-            self._do(Step(action))
+        if touched.any():
+            labels = Runs.pack(before), Runs.pack(after)
+            self._do(Step(Action(kind, region, *labels, Runs.pack(touched), about=about or {})))
 
     def _do(self, step: Step) -> None:
         self._apply(step)
