@@ -242,10 +242,10 @@ class CorrectSection(Step):
 
     def new_object(self) -> None:
         """Select a number that is not used yet, nor about to be written, and take the brush."""
-        labels = self.session.labels
-        if labels is None:
+        annotation = self.session.annotation
+        if annotation is None:
             return
-        number = (annotation.largest() if (annotation := self.session.annotation) else int(np.max(labels.data))) + 1
+        labels, number = annotation.layer, annotation.largest() + 1
         most = np.iinfo(labels.data.dtype).max
         if number > most:
             say(

@@ -56,7 +56,7 @@ class Offer(QWidget):
         self.buttons.setVisible(bool(self._kept))
         self.restore.setEnabled(session.busy != "segment")
         if self._kept:
-            say(self.line, f"napari did not end well: {_said(self._kept)} can be restored.")
+            say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored.")
 
     def _restore(self) -> None:
         session, kept = self.session, self._kept

@@ -225,6 +225,7 @@ class Session:
         if id(labels) not in self._annotations:
             annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
             self._adopt(annotation, self.source.layer, first, done)
+            self.corrected += annotation.known()  # what was restored is to be learned from
         self.labels_changed.emit()
         self.corrections_changed.emit()
 

@@ -48,6 +48,7 @@ def test_what_a_crash_left_is_restored_beside_what_is_there(desk, crashed) -> No
     np.testing.assert_array_equal(restored.data, crashed[0])
     np.testing.assert_array_equal(at.session.annotation.state(), crashed[1])
     assert at.dock.correct.count.text() == "1 tile confirmed, 1 object accepted, 1 stroke"
+    assert at.dock.next_step() == 3, "it can be learned from"
     assert any(layer.name.endswith("_confirmed") for layer in at.viewer.layers)
     assert ended() == [True, False], "the journal of this session has all of it"
     for _ in range(4):
