@@ -56,7 +56,7 @@ def test_what_a_crash_left_is_restored_beside_what_is_there(desk, crashed) -> No
     assert not restored.data.any()
     assert not at.session.annotation.known()
     at.viewer.close()
-    assert ended() == [True, True]
+    at.wait(lambda: ended() == [True, True])
 
 
 def test_what_is_restored_survives_the_next_crash(desk, crashed) -> None:
