@@ -88,12 +88,12 @@ class CorrectSection(Step):
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.addRow("Labels", self.which)
         self.marks = QWidget()
-        self.marks.setLayout(row(self.tile, self.accept, self.back, self.again))
+        self.marks.setLayout(row(self.tile, self.accept))
         self.column.addLayout(self.form)
         self.column.addWidget(self.bench)
         self.column.addWidget(self.marks)
         self.column.addWidget(self.empty)
-        self.column.addWidget(self.count)
+        self.column.addLayout(row(self.count, self.back, self.again, stretch=0))
 
     def _tool(self, mode: str, text: str, tip: str) -> QToolButton:
         made = QToolButton()
@@ -131,7 +131,8 @@ class CorrectSection(Step):
         self.which.setPlaceholderText("choose labels")
         self.form.setRowVisible(self.which, bool(choices) and choices != [labels])
         self.bench.setVisible(labels is not None)
-        self.marks.setVisible(labels is not None)
+        for each in (self.marks, self.back, self.again):
+            each.setVisible(labels is not None)
         self.empty.setVisible(labels is None and session.source is not None)
         self._on_mode()
         self.show_depth()

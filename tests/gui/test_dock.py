@@ -494,6 +494,7 @@ def test_layers_change_during_a_run(desk, slow, what: str) -> None:
             np.testing.assert_array_equal(labels.data, before)
             assert "dropped" in at.dock.segment.note.text()
         case "labels gone":
+            at.wait(lambda: at.session.labels is not None and not at.session.busy)
             assert [layer.name for layer in at.viewer.layers] == ["cells", "cells_unet_labels"]
         case "renamed":
             assert [layer.name for layer in at.viewer.layers] == ["other", "mine"]
