@@ -37,8 +37,8 @@ def main() -> None:
     dock = UNetDock(viewer)
     viewer.window.add_dock_widget(dock)
     dock.correct.start_empty()
-    dock.correct.take("paint")
-    labels, tools = dock.session.labels, dock.correct.objects
+    dock.correct.tools.take("paint")
+    labels, tools = dock.session.labels, dock.correct.tools.objects
     labels.data[:] = disks(chosen.size, pitch)
     labels.refresh()
     places = iter([((i + 0.5) * pitch, (j + 0.5) * pitch) for i in range(1, ACROSS - 1) for j in range(2, ACROSS, 4)])

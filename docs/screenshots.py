@@ -111,7 +111,7 @@ def correct(viewer: Viewer, dock: UNetDock) -> None:
     for number in numbers[numbers > 0]:
         labels.data_setitem(np.nonzero(truth == number), int(number) + 1000)
     labels.data_setitem(np.nonzero(inside & (truth == 0) & (labels.data > 0)), 0)
-    dock.correct.tools["paint"].click()
+    dock.correct.tools.napari["paint"].click()
     dock.correct.tile.click()
 
 

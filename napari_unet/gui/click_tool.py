@@ -13,7 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_unet.errors import DataError
-from napari_unet.gui.session import tell
+from napari_unet.gui.notices import tell
 from napari_unet.gui.sketch import Sketch
 from napari_unet.gui.worker import Worker
 from napari_unet.infer.clicks import Outline, Prompt, follow, outline
@@ -256,9 +256,9 @@ class ClickTool:
         if drawing is None or drawing.found is None or drawing.annotation is not self._session.annotation:
             return
         annotation = drawing.annotation
-        fresh = max(int(np.max(annotation.layer.data)), self._session.pending) + 1
+        annotation.settle()
         try:
-            edit, number = objects.put(drawing.plane, drawing.found.box, drawing.found.mask, fresh)
+            edit, number = objects.put(drawing.plane, drawing.found.box, drawing.found.mask, annotation.largest() + 1)
         except DataError as error:
             self.said.emit(str(error))
             return

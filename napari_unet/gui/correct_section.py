@@ -2,52 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt, QTimer
-from qtpy.QtWidgets import QComboBox, QFormLayout, QGridLayout, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
 
 from napari_unet.errors import ImageError
-from napari_unet.gui.click_tool import ClickTool
-from napari_unet.gui.hand import Hand
 from napari_unet.gui.layers import LONGEST, region_of
-from napari_unet.gui.look import Fold, Step, Theme, button, icon, label, row, say, set_property
+from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
-from napari_unet.gui.object_tools import ObjectTools, free_number
 from napari_unet.gui.outlines import Outlines
 from napari_unet.gui.segment_section import add_labels
+from napari_unet.gui.toolbox import Toolbox
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from napari.layers import Labels
+    from collections.abc import Callable
 
     from napari_unet.gui.layers import Part, Region
+    from napari_unet.gui.marks import Mark
     from napari_unet.gui.session import Session
-    from napari_unet.gui.strokes import Mark
-
-TOOLS = {  # mode of the layer: icon, text, tip with napari's own shortcut
-    "paint": ("paint", "Brush", "Paint the object whose number is selected (2 or P). Right button: draw around it."),
-    "erase": ("erase", "Erase", "Rub out what is no object, or cut two that grew together (1 or E)."),
-    "pick": ("picker", "Pick", "Click an object to go on painting it (5 or L)."),
-    "fill": ("fill", "Fill", "Give one whole object the selected number; 0 removes it (4 or F)."),
-}
-IN_HAND = {  # tool of ours: icon, text, tip with its shortcut
-    "click": ("select", "Click", "Click a cell to outline it (C): Enter keeps it, Esc drops it."),
-    "merge": ("merge", "Merge", "Drag from one object across others: all that you touch become one (J)."),
-    "split": ("split", "Split", "Draw a line across an object to cut it, or click once in each half of it (K)."),
-    "delete": ("delete", "Delete", "Click objects that should not be there (Delete: the one under the mouse)."),
-}
-AT_ONCE = {  # what the buttons do to the selected object: text, tip, key
-    "fill holes": ("Fill holes", "Fill the holes in the selected object", "H"),
-    "smooth": ("Smooth", "Even out the outline of the selected object", "U"),
-    "reject": ("Reject", "The selected object is none: it goes, and what was under it counts as background", "D"),
-    "grow": ("Grow", "Make the selected object wider by one pixel, where there is background", "G"),
-    "shrink": ("Shrink", "Make the selected object narrower by one pixel", "Shift+G"),
-}
 
 
 class CorrectSection(Step):
@@ -64,16 +39,10 @@ class CorrectSection(Step):
     def __init__(self, session: Session, again: Callable[[], None]) -> None:
         super().__init__(3, "Correct")
         self.session = session
-        self.hand = Hand(session)
-        self.objects = ObjectTools(session, self.hand, lambda text: say(self.count, text))
-        self.clicks = ClickTool(session, self.hand)
         self.outlines = Outlines(session.viewer)
         self._sweep = QTimer(self)
         self._sweep.setSingleShot(True)
         self._sweep.timeout.connect(self.outlines.sweep)
-        self._watched: Labels | None = None
-        self.clicks.said.connect(self._on_said)
-        self.clicks.changed.connect(self.show_clicks)
         self.which = QComboBox()
         self.which.setToolTip("The labels that you correct and teach from.")
         self.which.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -81,34 +50,16 @@ class CorrectSection(Step):
         self.empty = button(
             "Start with empty labels", "Draw all objects yourself, to teach from nothing.", self.start_empty
         )
-        self.tools = {mode: _tool(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
-        self.through = button(
-            "Through the slices", "Outline the same object in the slices above and below too.", self.clicks.through
-        )
-        self.new = _tool(
-            "New",
-            "Start an object with a number that is not used yet, and take the brush (M).",
-            self.new_object,
-            checkable=False,
-        )
-        self.in_hand = {tool: _tool(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}
-        act = self.objects.act
-        self.at_once = {
-            kind: button(said, f"{tip} ({key}: the one under the mouse).", partial(act, kind, under_mouse=False))
-            for kind, (said, tip, key) in AT_ONCE.items()
-        }
-        self.again = button(
-            "Segment the view again",
-            "Find the objects in what is in view once more (R). What you corrected stays as it is.",
-            again,
-        )
         self.tile = button("This tile is right", "", self.confirm_tile)
         self.accept = button("Object is right", "", self.accept_object)
-        self.back = button("↶", "Take the last mark back (Shift+T). Ctrl+Z takes a stroke back.", self.take_back)
-        self.back.setFixedWidth(30)
+        self.back = button("↶", "", self.undo)
+        self.again = button("↷", "", self.redo)
+        for each, what in ((self.back, "undo"), (self.again, "redo")):
+            each.setFixedWidth(30)
+            each.setToolTip(f"There is nothing to {what}.")
         self.count = label("", "quiet")
+        self.tools = Toolbox(session, self._on_said, again, self.accept)
         self._lay_out()
-        self.hand.changed.connect(self._on_mode)
         session.image_changed.connect(self.show_labels)
         session.model_changed.connect(self.show_depth)
         session.model_changed.connect(self.show_busy)
@@ -121,53 +72,27 @@ class CorrectSection(Step):
         self.show_busy()
 
     def _lay_out(self) -> None:
-        self.bench = QWidget()
-        bench = QVBoxLayout(self.bench)
-        bench.setContentsMargins(0, 0, 0, 0)
-        bench.setSpacing(3)
-        more = QWidget()
-        column = QVBoxLayout(more)
-        column.setContentsMargins(0, 0, 0, 4)
-        column.setSpacing(3)
-        for mode in ("pick", "fill"):
-            self.tools[mode].setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        seldom = [self.tools["pick"], self.tools["fill"], *self.at_once.values()]
-        column.addLayout(_grid([*seldom, self.accept], 3))
-        column.addWidget(self.again)
-        self.fold = Fold("More", more)
-        ours = self.in_hand
-        at_sight = [ours["click"], self.tools["paint"], self.tools["erase"], self.new]
-        at_sight += [ours["merge"], ours["split"], ours["delete"], self.fold.toggle]
-        bench.addLayout(_grid(at_sight, 4))
-        bench.addWidget(self.fold)
         self.form = QFormLayout()
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.addRow("Labels", self.which)
         self.marks = QWidget()
-        self.marks.setLayout(row(self.tile, self.back))
+        self.marks.setLayout(row(self.tile))
         self.column.addLayout(self.form)
-        self.column.addWidget(self.bench)
-        self.column.addWidget(self.through)
+        self.column.addWidget(self.tools)
         self.column.addWidget(self.marks)
         self.column.addWidget(self.empty)
-        self.column.addWidget(self.count)
+        self.column.addLayout(row(self.count, self.back, self.again, stretch=0))
 
     def set_theme(self, theme: Theme) -> None:
         """Colour the icons."""
-        for name, tool in (self.tools | self.in_hand).items():
-            tool.setIcon(icon((TOOLS | IN_HAND)[name][0], theme.icon))
-        self.new.setIcon(icon("plus", theme.icon))
+        self.tools.set_theme(theme)
 
     # ---- shows
 
     def show_labels(self) -> None:
         """Show the labels of the image and its tools."""
         session, labels = self.session, self.session.labels
-        if labels is not self._watched:
-            self._unwatch()
-            self._watched = labels
-            if labels is not None:
-                labels.events.mode.connect(self._on_mode)
+        self.tools.watch(labels)
         choices = session.candidates()
         self.which.clear()
         for layer in choices:
@@ -175,17 +100,12 @@ class CorrectSection(Step):
         self.which.setCurrentIndex(choices.index(labels) if labels in choices else -1)
         self.which.setPlaceholderText("choose labels")
         self.form.setRowVisible(self.which, bool(choices) and choices != [labels])
-        self.bench.setVisible(labels is not None)
-        self.marks.setVisible(labels is not None)
+        self.tools.setVisible(labels is not None)
+        for each in (self.marks, self.back, self.again):
+            each.setVisible(labels is not None)
         self.empty.setVisible(labels is None and session.source is not None)
-        self._on_mode()
-        self.show_clicks()
         self.show_depth()
         self.show_count()
-
-    def show_clicks(self) -> None:
-        """Show whether there is something to follow through the slices."""
-        self.through.setVisible(self.clicks.followable)
 
     def _on_said(self, text: str) -> None:
         if text:
@@ -226,47 +146,33 @@ class CorrectSection(Step):
         depth = self._depth()
         if annotation.marks and depth is not None:
             known += f"\n{_slices(annotation.marks[-1], depth)}"
-        lost = f"\n{_many(annotation.lost, 'mark')} let go: the labels there changed." if annotation.lost else ""
-        say(self.count, known + lost)
-        self.back.setEnabled(bool(annotation.marks))
+        say(self.count, known)
+        for each, what, kind, keys in (
+            (self.back, "undo", annotation.undoes, "Ctrl+Z"),
+            (self.again, "redo", annotation.redoes, "Ctrl+Shift+Z"),
+        ):
+            each.setEnabled(bool(kind))
+            each.setToolTip(f"{what.title()}: {kind} ({keys})" if kind else f"There is nothing to {what}.")
         set_property(self.tile, "primary", annotation.tiles == 0)
 
     def show_busy(self) -> None:
         """Lock what would change the labels that a run is to be written into."""
         for widget in (self.which, self.empty):
             widget.setEnabled(self.session.busy != "segment")
-        self.again.setEnabled(not self.session.busy and self.session.model is not None)
+        self.tools.show_busy()
 
     def _on_layers(self, event: Any) -> None:
-        if event.type == "removed" and self._watched is event.value:
-            self._unwatch()
         if event.type == "removed":
             self.outlines.forget(event.value)
             self._sweep.start(0)
         self.show_labels()
-
-    def _on_mode(self, event: Any = None) -> None:
-        del event
-        mode = str(self._watched.mode) if self._watched is not None else ""
-        for name, tool in self.tools.items():
-            tool.setChecked(name == mode)
-        for name, tool in self.in_hand.items():
-            tool.setChecked(name == self.hand.tool)
-
-    def _unwatch(self) -> None:
-        if self._watched is not None:
-            self._watched.events.mode.disconnect(self._on_mode)
-            self._watched = None
 
     def close_section(self) -> None:
         """Let go of the viewer's layers."""
         events = self.session.viewer.layers.events
         events.inserted.disconnect(self._on_layers)
         events.removed.disconnect(self._on_layers)
-        self._unwatch()
-        self.hand.close()
-        self.objects.close()
-        self.clicks.close()
+        self.tools.close_tools()
         self.outlines.close()
 
     # ---- does
@@ -283,44 +189,9 @@ class CorrectSection(Step):
         """Add labels with nothing in them, and take the brush."""
         session = self.session
         if session.source is not None and session.labels is None:
-            session.set_labels(add_labels(session, session.source, None))
-            self.take("paint")
-
-    def take(self, mode: str) -> None:
-        """Take a tool, or put it away if it is in hand."""
-        labels = self.session.labels
-        if labels is None:
-            return
-        self.session.viewer.layers.selection.active = labels
-        if not labels.visible:  # to set it puts the tool away
-            labels.visible = True
-        labels.mode = "pan_zoom" if str(labels.mode) == mode else mode
-        self._on_mode()
-
-    def take_ours(self, tool: str) -> None:
-        """Take one of our own tools, or put it away if it is in hand."""
-        if tool == "click":
-            self.clicks.take()
-        else:
-            self.objects.take(tool)
-
-    def new_object(self) -> None:
-        """Select a number that is not used yet, nor about to be written, and take the brush."""
-        labels = self.session.labels
-        if labels is None:
-            return
-        number = free_number(self.session, labels)
-        most = np.iinfo(labels.data.dtype).max
-        if number > most:
-            say(
-                self.count,
-                f"The labels layer holds numbers up to {most} ({labels.data.dtype}), but {number} are needed: "
-                "convert it to uint32 (right click > Convert data type).",
-            )
-            return
-        labels.selected_label = number
-        if str(labels.mode) != "paint":
-            self.take("paint")
+            data = np.zeros(session.source.shape, np.uint32)
+            session.set_labels(add_labels(session, session.source, data))
+            self.tools.take("paint")
 
     def confirm_tile(self) -> None:
         """Mark what is in view as right."""
@@ -373,36 +244,15 @@ class CorrectSection(Step):
             return None
         return source.letters.index("Z")
 
-    def take_back(self) -> None:
-        """Take the last mark back."""
+    def undo(self) -> None:
+        """Take back what was done last: a stroke, a mark, a run."""
         if self.session.annotation is not None:
-            self.session.annotation.take_back()
+            self.session.annotation.undo()
 
-
-def _tool(text: str, tip: str, action: Callable[[], Any], *, checkable: bool = True) -> QToolButton:
-    """Return a button with a picture, to take a tool in hand with."""
-    made = QToolButton()
-    made.setText(text)
-    made.setToolTip(tip)
-    made.setIconSize(QSize(20, 20))
-    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.setCheckable(checkable)
-    made.clicked.connect(lambda *_: action())
-    return made
-
-
-def _grid(widgets: Sequence[QWidget], columns: int) -> QGridLayout:
-    """Return widgets in rows of so many, all equally wide."""
-    made = QGridLayout()
-    made.setContentsMargins(0, 0, 0, 0)
-    made.setSpacing(3)
-    for i, widget in enumerate(widgets):
-        made.addWidget(widget, *divmod(i, columns))
-    for column in range(columns):
-        made.setColumnStretch(column, 1)
-    return made
+    def redo(self) -> None:
+        """Do again what was taken back last."""
+        if self.session.annotation is not None:
+            self.session.annotation.redo()
 
 
 def _slices(mark: Mark, depth: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from app_model.types import KeyCode, KeyMod
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QFrame, QScrollArea, QVBoxLayout, QWidget
 
@@ -12,6 +13,7 @@ from napari_unet.gui.correct_section import CorrectSection
 from napari_unet.gui.finetune_section import FinetuneSection
 from napari_unet.gui.image_section import ImageSection
 from napari_unet.gui.look import Step, Theme
+from napari_unet.gui.offer import Offer
 from napari_unet.gui.segment_section import SegmentSection
 from napari_unet.gui.session import Session
 
@@ -38,6 +40,7 @@ class UNetDock(QWidget):
         self.segment = SegmentSection(session)
         self.correct = CorrectSection(session, partial(self.segment.segment, "view"))
         self.finetune = FinetuneSection(session, self.segment.segment)
+        self.offer = Offer(session)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()
         session.image_changed.connect(self._highlight)
@@ -48,23 +51,25 @@ class UNetDock(QWidget):
         session.result_changed.connect(self._highlight)
         viewer.events.theme.connect(self._on_theme)
         viewer.layers.events.removed.connect(self._on_removed)
-        tools = self.correct.objects
-        self._keys: dict[str, Callable[[], Any]] = {
+        tools, objects = self.correct.tools, self.correct.tools.objects
+        self._keys: dict[str | int, Callable[[], Any]] = {
             "s": self.segment.segment,
             "t": self.correct.confirm_tile,
-            "Shift-t": self.correct.take_back,
-            "c": self.correct.clicks.take,
+            "c": tools.clicks.take,
             "a": partial(self.correct.accept_object, under_mouse=True),
-            "r": self.correct.again.click,
-            "j": partial(tools.take, "merge"),
-            "k": partial(tools.take, "split"),
-            "Delete": tools.delete,
-            "Backspace": tools.delete,
-            "d": partial(tools.act, "reject"),
-            "h": partial(tools.act, "fill holes"),
-            "u": partial(tools.act, "smooth"),
-            "g": partial(tools.act, "grow"),
-            "Shift-g": partial(tools.act, "shrink"),
+            "r": tools.view_again.click,
+            "j": partial(objects.take, "merge"),
+            "k": partial(objects.take, "split"),
+            "Delete": objects.delete,
+            "Backspace": objects.delete,
+            "d": partial(objects.act, "reject"),
+            "h": partial(objects.act, "fill holes"),
+            "u": partial(objects.act, "smooth"),
+            "g": partial(objects.act, "grow"),
+            "Shift-g": partial(objects.act, "shrink"),
+            # where the labels are active napari's own keys come first, and do the same
+            KeyMod.CtrlCmd | KeyCode.KeyZ: self.correct.undo,
+            KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ: self.correct.redo,
         }
         for key, action in self._keys.items():
             viewer.bind_key(key, _binding(session, action), overwrite=True)
@@ -80,6 +85,7 @@ class UNetDock(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(4)
+        column.addWidget(self.offer)
         for i, step in enumerate(self.steps):
             if i:
                 line = QFrame()

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from napari_unet.gui.curve import Curve
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.session import Session
-    from napari_unet.gui.strokes import Annotation, Lesson
+    from napari_unet.gui.steps import Lesson
+    from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Job, Progress
     from napari_unet.learn.metrics import Scores
     from napari_unet.learn.train import TrainResult
@@ -229,6 +230,7 @@ class FinetuneSection(Step):
     def _corrections(self) -> list[Corrections]:
         session, found = self.session, []
         for layer, annotation in session.annotated():
+            annotation.settle()
             source = look_at(layer, session.axes_of(layer))
             if source.shape != tuple(annotation.layer.data.shape):
                 continue

@@ -190,6 +190,17 @@ def shape_of_region(region: Region) -> tuple[int, ...]:
     return tuple(r.stop - r.start for r in region)
 
 
+def overlap(a: Region, b: Region) -> tuple[Region, Region] | tuple[None, None]:
+    """Return what two regions share, in pixels of the one and of the other; None if they share nothing."""
+    shared = [(max(x.start, y.start), min(x.stop, y.stop)) for x, y in zip(a, b, strict=True)]
+    if any(start >= stop for start, stop in shared):
+        return None, None
+    return (
+        tuple(slice(start - r.start, stop - r.start) for (start, stop), r in zip(shared, a, strict=True)),
+        tuple(slice(start - r.start, stop - r.start) for (start, stop), r in zip(shared, b, strict=True)),
+    )
+
+
 def whole(shape: tuple[int, ...]) -> Region:
     """Return the region of all pixels."""
     return tuple(slice(0, n) for n in shape)

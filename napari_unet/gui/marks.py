@@ -6,6 +6,7 @@ goes on through the neighbouring slices, and an object through all that it is in
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +14,12 @@ import numpy as np
 from scipy import ndimage as ndi
 
 from napari_unet.gui.layers import LONGEST, clamp
-from napari_unet.gui.strokes import Mark
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
     from napari_unet.gui.layers import Region
+    from napari_unet.learn.stopping import Review
+    from napari_unet.store.actions import Action
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -25,6 +27,18 @@ RING = 2  # pixels of background around an accepted object that are right too; o
 DEEP = 8  # slices to each side of the one in view: as many as a person looks through before calling them right
 BLOCK = LONGEST // 2  # side in pixels of a tile with neighbouring slices
 CORNERS = 48  # of an object's outline, at most
+KINDS = {State.CONFIRMED: "confirm tile", State.ACCEPTED: "accept object"}  # what the actions are called
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """A tile or an object that the user called right; `mask` is None for a whole tile."""
+
+    state: State
+    region: Region
+    mask: NDArray | None = None
+    outlines: tuple[NDArray, ...] = ()  # corners, in pixels; one outline for each slice
+    review: Review | None = None  # of a tile: what had been changed in it then
 
 
 def tile_mark(view: Region, shape: tuple[int, ...], depth: int | None) -> Mark:
@@ -76,6 +90,17 @@ def object_mark(labels: Any, plane: Region, number: int, depth: int | None) -> M
     inside = there == number
     ring = ndi.binary_dilation(inside, iterations=RING) & (there == 0)
     return Mark(State.ACCEPTED, region, inside | ring, _object_outlines(region, inside))
+
+
+def mark_of(action: Action) -> Mark | None:
+    """Return the mark that an action made; None if it made none."""
+    state = next((state for state, kind in KINDS.items() if kind == action.kind), None)
+    if state is None or action.vouched is None:
+        return None
+    if state == State.CONFIRMED:
+        return Mark(state, action.region, None, _tile_outlines(action.region))
+    mask = action.vouched.unpack()  # the object and a ring of background
+    return Mark(state, action.region, mask, _object_outlines(action.region, mask & (action.after.unpack() > 0)))
 
 
 def _followed(labels: Any, plane: Region, number: int, depth: int) -> Region:

@@ -205,7 +205,8 @@ class ObjectTools:
     def _plane(self) -> tuple[Labels | None, Region]:
         """Return the labels and the plane that is shown; no labels if there are none that can be changed now."""
         session, labels = self.session, self.session.labels
-        if labels is None or session.source is None or labels._block_history:  # in the middle of a stroke
+        annotation = session.annotation
+        if labels is None or annotation is None or session.source is None or labels._block_history:  # in a stroke
             return None, ()
         if labels.ndim < 2:
             raise ImageError(f"{labels.name!r} has no rows and columns, so there are no objects to correct in it.")
@@ -213,6 +214,7 @@ class ObjectTools:
             raise ImageError("Switch to 2-D first, so that it is clear which plane is meant.")
         if not labels.visible:
             raise DataError(f"{labels.name!r} is hidden: show it first, with the eye in the list of layers.")
+        annotation.settle()
         plane = region_of(session.viewer, session.source, "slice", labels)
         session.viewer.layers.selection.active = labels  # so that Ctrl+Z takes back what is done
         return labels, plane
@@ -228,7 +230,7 @@ class ObjectTools:
 
     def _free(self, labels: Labels) -> int:
         """Return the first number that is free, and not in hand to be painted with."""
-        number = free_number(self.session, labels)
+        number = int(np.max(labels.data)) + 1
         return max(number, labels.selected_label + 1) if labels.selected_label >= number else number
 
     def _write(self, kind: str, window: Region, edit: Edit, numbers: list[int]) -> bool:
@@ -279,11 +281,6 @@ class Line:
         for node in self._nodes:
             node.parent = None
         self._nodes = []
-
-
-def free_number(session: Session, labels: Labels) -> int:
-    """Return the first number that is neither used nor about to be written."""
-    return max(int(np.max(labels.data)), session.pending) + 1
 
 
 def _flat(labels: Labels, window: Region) -> NDArray[Any]:

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Shapes
     from napari.viewer import Viewer
 
-    from napari_unet.gui.strokes import Annotation, Mark
+    from napari_unet.gui.marks import Mark
+    from napari_unet.gui.strokes import Annotation
 
 
 class Outlines:

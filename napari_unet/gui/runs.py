@@ -11,6 +11,7 @@ import numpy as np
 from napari_unet.errors import ImageError
 from napari_unet.gui.layers import shape_of_region
 from napari_unet.jobs import Job, Progress
+from napari_unet.store.actions import Action, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
 
 
+_EMPTY = Runs.pack(np.empty(0, np.uint32))
+_NOTHING = Action("segment", (slice(0, 0),), _EMPTY, _EMPTY)
+
+
 @dataclass(frozen=True, eq=False)
 class Found:
     """What a run found in a region of an image.
@@ -37,6 +42,8 @@ class Found:
         As the model says.
     labels : array, the region's shape
         `found`, joined with what was there, if there was something.
+    action : Action
+        What it does to the labels that were there, or to empty ones.
     joined : Annotation, its version; None
         What was there when they were joined.
     was, largest : int
@@ -50,6 +57,7 @@ class Found:
     region: Region
     found: NDArray[Any]
     labels: NDArray[Any]
+    action: Action
     joined: tuple[Annotation, tuple[int, ...]] | None
     was: int
     largest: int
@@ -57,15 +65,14 @@ class Found:
     notes: tuple[str, ...]
     seconds: float
 
-    def fits(self, there: Annotation) -> bool:
+    def fits(self, there: Annotation | None) -> bool:
         """Return whether it was joined with these labels, and they are as they were."""
-        return self.joined == (there, there.version)
+        return self.joined == (None if there is None else (there, there.version))
 
-    def alone(self) -> Found:
-        """Return what was found, joined with nothing."""
-        if self.joined is None:
-            return self
-        return replace(self, labels=self.found, joined=None, was=0, largest=int(self.found.max(initial=0)))
+    def values(self) -> NDArray[Any]:
+        """Return what the action writes, a copy."""
+        at = zip(self.action.region, self.region, strict=True)
+        return self.labels[tuple(slice(a.start - r.start, a.stop - r.start) for a, r in at)].copy()
 
 
 def load(entry: ModelEntry) -> Job[Model]:
@@ -104,15 +111,17 @@ def segment_part(
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
-    notes, largest = _for_people(result.notes), int(labels.max(initial=0))
-    found = Found(source, entry, region, labels, labels, None, 0, largest, objects, notes, result.seconds)
+    notes = _for_people(result.notes)
+    found = Found(source, entry, region, labels, labels, _NOTHING, None, 0, 0, objects, notes, result.seconds)
     return (yield from join(found, there))
 
 
 def join(found: Found, there: Annotation | None) -> Job[Found]:
-    """Join what was found with the labels that are there."""
+    """Join what was found with the labels that are there, and pack what that changes."""
     if there is None or there.layer.data.shape != found.source.shape:
-        return found.alone()
+        labels = found.found
+        action, largest = _action(found, np.zeros_like(labels), labels), int(labels.max(initial=0))
+        return replace(found, labels=labels, action=action, joined=None, was=0, largest=largest)
     yield Progress(1, 1, "joining with your corrections")
     version = there.version  # before the labels are read: what is painted meanwhile makes another one
     from napari_unet.infer.merge import merge_labels
@@ -123,7 +132,16 @@ def join(found: Found, there: Annotation | None) -> Job[Found]:
     else:
         labels = np.where(known, old[found.region], found.found).astype(old.dtype)
     was, largest = int(old.max(initial=0)), int(labels.max(initial=0))
-    return replace(found, labels=labels, joined=(there, version), was=was, largest=largest)
+    action = _action(found, old[found.region], labels)
+    return replace(found, labels=labels, action=action, joined=(there, version), was=was, largest=largest)
+
+
+def _action(found: Found, old: NDArray[Any], labels: NDArray[Any]) -> Action:
+    """Return what a run does to labels; its box is empty where it changes none."""
+    entry = found.entry
+    about = {"model": entry.name, "task": entry.get().task, "objects": found.objects}
+    changed = Action.between("segment", found.region, old, labels, about=about)
+    return changed or replace(_NOTHING, region=(slice(0, 0),) * labels.ndim, about=about)
 
 
 def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndim: int) -> tuple[Region, Region]:

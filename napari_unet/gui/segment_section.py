@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
@@ -13,8 +14,9 @@ from napari_unet.gui import runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import Part, placement, region_of, whole
 from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
-from napari_unet.gui.writing import TileWriter, is_large, write_region
+from napari_unet.gui.writing import TileWriter
 from napari_unet.infer.segment import SegmentSettings
+from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:
     from napari.layers import Labels
@@ -52,8 +54,7 @@ class SegmentSection(Step):
         self.part.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.start = button(
             "Segment",
-            "Find the objects (S). What you painted or confirmed is never overwritten.\n"
-            "Ctrl+Z takes a run back, unless it is larger than 4096 × 4096 pixels.",
+            "Find the objects (S). What you painted or confirmed is never overwritten.\nCtrl+Z takes a run back.",
             self.segment,
             primary=True,
         )
@@ -71,8 +72,8 @@ class SegmentSection(Step):
         self.column.addWidget(self.running)
         self.column.addWidget(self.note)
         self.column.addWidget(self.fold)
-        self._writer: TileWriter | None = None
-        self._written = ""  # what to say when it is done
+        self._written: Annotation | None = None  # while a result is written into its layer
+        self._said = ""  # what to say when it is done
         self._waiting: runs.Found | None = None
         self._later = QTimer(self)
         self._later.setSingleShot(True)
@@ -115,7 +116,7 @@ class SegmentSection(Step):
         """Show whether a run is possible, or under way."""
         session = self.session
         running = session.busy == "segment"
-        free = not session.busy and self._waiting is None and self._writer is None
+        free = not session.busy and self._waiting is None and self._written is None
         self.start.setEnabled(session.source is not None and session.model is not None and free)
         self.part.setEnabled(free)
         if running and self.running.isHidden():
@@ -145,7 +146,7 @@ class SegmentSection(Step):
     def segment(self, part: Part | None = None) -> None:
         """Start a run, over the chosen part if none is named."""
         session, source, entry = self.session, self.session.source, self.session.model
-        if source is None or entry is None or session.busy or self._writer or self._waiting:
+        if source is None or entry is None or session.busy or self._written or self._waiting:
             return
         try:
             region = region_of(session.viewer, source, part or self.part.currentData(), session.labels)
@@ -168,17 +169,17 @@ class SegmentSection(Step):
         if session.source is None or session.source.layer is not source.layer:
             session.set_image(source.layer)
         annotation = session.annotation
-        if annotation is None:
-            session.set_labels(add_labels(session, source, found.alone()))
-        elif annotation.layer._block_history or not found.fits(annotation):
+        if not found.fits(annotation) or (annotation is not None and annotation.layer._block_history):
             self._waiting = found  # until the hand is lifted and this job has ended
             self._later.start(WAIT)
             return
+        self._said = " ".join([_count(found), *(_sentence(note) for note in found.notes)])
+        if annotation is None:
+            self._add(found)
         else:
             self._write(found, annotation)
         session.learned = False
-        self._written = " ".join([_count(found), *(_sentence(note) for note in found.notes)])
-        say(self.note, self._written if self._writer is None else "Writing …")
+        say(self.note, self._said if self._written is None else "Writing …")
 
     def _go_on(self) -> None:
         """Join a result with labels that have changed since it was joined with them, in a worker."""
@@ -191,62 +192,58 @@ class SegmentSection(Step):
         self._waiting = None
         session.run("segment", lambda: runs.join(found, annotation), self._on_found)
 
+    def _add(self, found: runs.Found) -> None:
+        """Add a labels layer with a result."""
+        session, source = self.session, found.source
+        if found.region == whole(source.shape):
+            data = found.labels
+        else:
+            data = np.zeros(source.shape, found.labels.dtype)
+            data[found.region] = found.labels
+        done = [found.action] if found.action.before.count else []  # nothing was found: that is no step
+        labels = add_labels(session, source, data, outlined=found.entry.get().task == "instances")
+        session.set_labels(labels, first=Runs.empty(data.shape, data.dtype), done=done)
+
     def _write(self, found: runs.Found, annotation: Annotation) -> None:
         if found.entry.get().task == "instances":
             _step_aside(annotation.layer, found)
-        if not is_large(annotation.layer, found.region):
-            write_region(annotation, found.region, found.labels)
-            return
-        self.session.pending = found.largest
-        self._writer = TileWriter(annotation, found.region, found.labels)
-        self._writer.finished.connect(self._on_written)
-        self._writer.start()
+        annotation.run(found.action, found.values())
+        if annotation.writer is not None:
+            self._written = annotation
+            annotation.writer.finished.connect(self._on_written)
 
     def _on_written(self) -> None:
-        cut = self._writer is not None and self._writer.cut
-        self._writer, self.session.pending = None, 0
+        writer = self.sender()
+        self._written = None
         if not self.session.closed:  # else the widgets may be gone
             lost = "The labels got other data while the result was written, so the rest of it was dropped."
-            say(self.note, lost if cut else self._written)
+            say(self.note, lost if isinstance(writer, TileWriter) and writer.cut else self._said)
             self.show_busy()
 
     def stop_writing_if_gone(self) -> None:
-        """End what is still being written into a layer that was removed."""
-        if self._writer is not None and self._writer.annotation.layer not in self.session.viewer.layers:
+        """Wait no longer for a result to be written into a layer that was removed."""
+        if self._written is not None and self._written.layer not in self.session.viewer.layers:
             self.stop_writing()
 
     def stop_writing(self) -> None:
-        """End what is still being written, or waits for that."""
-        self._waiting, self._written = None, ""
-        if self._writer is not None:
-            self._writer.stop()
+        """Wait no longer for a result to be written."""
+        self._waiting, self._said = None, ""
+        if self._written is not None:
             self._on_written()
 
 
-def add_labels(session: Session, source: Source, found: runs.Found | None) -> Labels:
-    """Add a labels layer exactly over the image, with a result or empty; it becomes the active one, to be corrected."""
-    import numpy as np
-
-    if found is not None and found.region == whole(source.shape):
-        data: NDArray[Any] = found.labels
-    else:
-        dtype: Any = np.uint32 if found is None else found.labels.dtype
-        data = np.zeros(source.shape, dtype)
-        if found is not None:
-            data[found.region] = found.labels
+def add_labels(session: Session, source: Source, data: NDArray[Any], *, outlined: bool = True) -> Labels:
+    """Add a labels layer exactly over the image; it becomes the active one, to be corrected."""
     labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
-    instances = found is None or found.entry.get().task == "instances"
-    if instances and math.prod(data.shape[-2:]) <= OUTLINED:
+    if outlined and math.prod(data.shape[-2:]) <= OUTLINED:
         labels.contour, labels.opacity = OUTLINE, 1.0
-    if found is not None and instances:
-        labels.selected_label = found.largest + 1
+    if outlined:
+        labels.selected_label = int(data.max(initial=0)) + 1
     return labels
 
 
 def _step_aside(layer: Labels, found: runs.Found) -> None:
     """Let a number that was selected but not painted yet become none of the objects that are written."""
-    import numpy as np
-
     if found.was < layer.selected_label <= found.largest < np.iinfo(layer.data.dtype).max:
         layer.selected_label = found.largest + 1
 

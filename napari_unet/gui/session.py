@@ -3,27 +3,29 @@
 from __future__ import annotations
 
 import sys
-import traceback
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
 
 from napari_unet.errors import UnetError
+from napari_unet.gui.journals import Leftovers, SessionJournal
 from napari_unet.gui.layers import Source, choices_of_axes, look_at
 from napari_unet.gui.models import ModelEntry, known_models
+from napari_unet.gui.notices import Told, tell
 from napari_unet.gui.strokes import Annotation
 from napari_unet.gui.worker import Worker
+from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
     from napari_unet.jobs import Job, Progress
     from napari_unet.learn.train import TrainResult
+    from napari_unet.store.actions import Action
 
 KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
 PATIENCE = 5.0  # seconds that closing waits for a job to end; a training step takes less
@@ -62,9 +64,10 @@ class Session:
         self.result: TrainResult | None = None
         self.corrected = 0  # changes of corrections so far
         self.learned_from = 0  # that many of them a model has learned from
-        self.pending = 0  # the largest number of a result that is being written
         self.learned = False  # a model was kept and the image not segmented since
         self.closed = False
+        self.leftovers = Leftovers()  # of sessions that did not end well
+        self._journal = SessionJournal()
         self._worker: Worker | None = None
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
         self._settings: dict[int, tuple[int | None, float | None]] = {}
@@ -202,20 +205,38 @@ class Session:
         labels = self.labels
         return self._annotations.get(id(labels)) if labels is not None else None
 
-    def set_labels(self, labels: Labels, *, foreign: bool = False) -> None:
-        """Correct this layer of labels for the present image; they may come from elsewhere than a model."""
+    def set_labels(
+        self, labels: Labels, *, foreign: bool = False, first: Runs | None = None, done: Sequence[Action] = ()
+    ) -> None:
+        """Correct this layer of labels for the present image.
+
+        Parameters
+        ----------
+        labels : Labels layer
+            It fits the image.
+        foreign : bool
+            Its labels come from elsewhere than a model.
+        first, done : Runs, sequence of Action
+            What its labels were first, and what was done to them since; default: they are as they were.
+        """
         if self.source is None or labels is self.labels:
             return
         self._pairs[id(self.source.layer)] = labels
         if id(labels) not in self._annotations:
-            self._adopt(Annotation(labels, foreign=foreign, model=self.model))
+            annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
+            self._adopt(annotation, self.source.layer, first, done)
+            self.corrected += annotation.known()  # what was restored is to be learned from
         self.labels_changed.emit()
         self.corrections_changed.emit()
 
-    def _adopt(self, annotation: Annotation) -> None:
+    def _adopt(self, annotation: Annotation, image: Image, first: Runs | None, done: Sequence[Action]) -> None:
+        """Follow an annotation, and keep its journal."""
+        labels = annotation.layer
+        first = Runs.pack(np.asarray(labels.data)) if first is None else first
+        annotation.page = self._journal.page(labels.name, image.name, first, done)
         annotation.changed.connect(self._on_corrected)
         annotation.replaced.connect(self.labels_changed.emit)
-        self._annotations[id(annotation.layer)] = annotation
+        self._annotations[id(labels)] = annotation
 
     def _on_corrected(self) -> None:
         self.corrected += 1
@@ -231,7 +252,7 @@ class Session:
                 continue
             self._pairs[id(image)] = labels
             annotation.watch(self.model)
-            self._adopt(annotation)
+            self._adopt(annotation, image, None, annotation.summary())
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""
@@ -347,6 +368,8 @@ class Session:
             self._worker.cancel()
             self._worker.join(PATIENCE)
             rest(self)
+        self._journal.end()
+        self.leftovers.close()
 
 
 def _is_writable(data: Any) -> bool:
@@ -370,31 +393,3 @@ def rest(session: Session) -> None:
     before = _hurried.pop(id(session), None)
     if before is not None and not _hurried:
         sys.setswitchinterval(before)
-
-
-class Told:
-    """A context in which errors become notifications: a sentence if the user can mend them, else with a traceback."""
-
-    def __enter__(self) -> None:
-        """Begin."""
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
-        """Tell, and go on, unless Python itself wants to end."""
-        if not isinstance(error, Exception):
-            return False
-        tell(error)
-        return True
-
-
-def tell(error: Exception) -> None:
-    """Show an error as a notification in the viewer."""
-    from napari.utils.notifications import Notification, notification_manager, show_warning
-
-    if isinstance(error, UnetError):
-        show_warning(str(error))
-        return
-    notification = Notification.from_exception(error)
-    said = "".join(traceback.format_exception_only(error)).strip()
-    with suppress(AttributeError):
-        notification.message = f"U-Net met something unforeseen and stopped what it did; nothing was lost. ({said})"
-    notification_manager.dispatch(notification)

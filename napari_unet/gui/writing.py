@@ -1,63 +1,69 @@
-"""Results into a Labels layer: one step that can be undone, or tile by tile where that would be felt."""
+"""Pixels into a Labels layer: at once where nobody feels it, else tile by tile between the turns of the main loop."""
 
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_unet.gui.layers import Region, shape_of_region
+from napari_unet.gui.layers import Region, overlap, shape_of_region
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-    from napari_unet.gui.strokes import Annotation
-
-# A plane up to this many pixels is drawn anew in less than a tenth of a second (14 ms at 2048², 329 ms at 8192²).
-PLANE = 4096**2
-# So many pixels are written in less than a tenth of a second too.
+# So many pixels are written and drawn in less than a tenth of a second.
 MOST = 2048**2
-# So many pixels are kept as they were before and after, for undo: 128 MB.
-KEPT = 4096**2
 TILE = 256  # side of what is written in one turn of the main loop: 3 ms
 
 
 def is_large(layer: Labels, region: Region) -> bool:
-    """Return whether to write a region or to draw its plane would be felt, or the layer's pixels lie on a disk."""
-    felt = math.prod(shape_of_region(region)) > MOST or math.prod(layer.data.shape[-2:]) > PLANE
-    return felt or not isinstance(layer.data, np.ndarray)
+    """Return whether to write a region would be felt; where the layer's pixels lie on a disk that is sooner."""
+    return math.prod(shape_of_region(region)) > (MOST if isinstance(layer.data, np.ndarray) else TILE**2)
 
 
-def write_region(annotation: Annotation, region: Region, values: NDArray[Any]) -> None:
-    """Write into a layer in one step that Ctrl+Z takes back; pixels that are known by hand stay.
+def put(layer: Labels, region: Region, values: NDArray[Any]) -> None:
+    """Write pixels and draw that part of the layer anew: of the whole, napari would take 329 ms at 8192².
 
-    napari's own `data_setitem` would keep indices of each pixel; slices say the same in a hundredth of the memory.
+    napari's own `data_setitem` writes pixel by pixel and into its history; nobody is told of what is written here.
     """
-    layer = annotation.layer
-    old = np.array(layer.data[region])
-    new = np.where(annotation.protected(region), old, values).astype(old.dtype, copy=False)
-    with annotation.not_by_hand(), layer.block_history():  # also where the model proposes what is there already
-        if np.array_equal(old, new):
-            return
-        layer._save_history((region, old, new))
-        layer.data[region] = new
+    layer.data[region] = values
+    if not layer._slicing_state.loaded:  # a slice that is being read may have been read before
         layer.refresh(extent=False)
+        return
+    hidden = layer._get_pt_not_disp()
+    if not all(region[axis].start <= at < region[axis].stop for axis, at in hidden.items()):
+        return
+    displayed = layer._slice_input.displayed
+    box = tuple(region[axis] for axis in displayed)
+    image = layer._slice.image
+    if not isinstance(layer.data, np.ndarray):  # else the slice is a view of the data
+        order = np.argsort(np.argsort(displayed))
+        plane = values[tuple(hidden[a] - region[a].start if a in hidden else slice(None) for a in range(values.ndim))]
+        image.raw[box] = plane.transpose(order)
+    if layer.contour == 0:  # else napari draws it from the raw pixels
+        image.view[box] = layer.colormap._data_to_texture(image.raw[box])
+    layer._accumulate_updated_slice(region)
+    layer._partial_labels_refresh()
 
 
 class TileWriter(QObject):
-    """Writes a large result tile by tile, between the turns of the main loop.
+    """Makes a region of a layer equal to some labels, tile by tile.
 
-    It waits while a stroke is being painted, and ends early if the layer gets other data. Meanwhile there is nothing to
-    undo: a step taken back between two tiles would bring up pixels of before the run. At the end the run is one more
-    step that Ctrl+Z takes back, if it is no larger than `KEPT` and nothing was painted meanwhile; otherwise napari's
-    undo cannot span it and stays empty.
+    It waits while a stroke is being painted, and ends early if the layer gets other data. To whoever paints meanwhile
+    the labels count as written: `ahead` says what will be there, and `take` brings in what was painted over it.
+
+    Parameters
+    ----------
+    layer : Labels layer
+        It is written.
+    region : tuple of slice
+        Where.
+    values : array, the region's shape
+        What; it is changed by `take`.
 
     Attributes
     ----------
@@ -67,99 +73,73 @@ class TileWriter(QObject):
 
     finished = Signal()
 
-    def __init__(self, annotation: Annotation, region: Region, values: NDArray[Any]) -> None:
+    def __init__(self, layer: Labels, region: Region, values: NDArray[Any]) -> None:
         super().__init__()
-        self.annotation = annotation
-        self._region, self._values = region, values
+        self.layer, self.values = layer, values
         self.cut = False
-        self._data = annotation.layer.data
-        self._old: NDArray[Any] | None = None
-        self._new: NDArray[Any] | None = None
-        self._undo: list[Any] | None = None  # napari's steps of before, from the start until something is painted
-        self._begun = False
-        side = [1] * (len(region) - 2) + [TILE] * 2
-        steps = [range(0, n, s) for n, s in zip(shape_of_region(region), side[-len(region) :], strict=True)]
-        self._corners = iter(list(product(*steps)))
-        self._side = side[-len(region) :]
+        self._region = region
+        self._data = layer.data
+        self._side = ([1] * len(region) + [TILE] * 2)[-len(region) :]
+        self._tiles = tuple(-(-n // side) for n, side in zip(values.shape, self._side, strict=True))
+        self._next = 0  # of the tiles in C order
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._turn)
 
     def start(self) -> None:
         """Begin."""
-        if not self.annotation.layer._block_history:  # what the values hold is not undone before the first turn
-            self._hold_history()
         self._timer.start(0)
 
     def stop(self) -> None:
         """End, with whatever is written."""
         self._timer.stop()
 
-    def _turn(self) -> None:
-        layer = self.annotation.layer
-        if layer.data is not self._data:
+    def finish(self) -> None:
+        """Write all that is left at once."""
+        self._timer.stop()
+        if self.layer.data is not self._data:
             self.cut = True
-            self._timer.stop()
-            self.finished.emit()
+        elif self._next < math.prod(self._tiles):
+            rows = self._next // math.prod(self._tiles[1:]) * self._side[0]  # the first axis up to here is written
+            region = (slice(self._region[0].start + rows, self._region[0].stop), *self._region[1:])
+            put(self.layer, region, self.values[rows:])
+        self._next = math.prod(self._tiles)
+        self.finished.emit()
+
+    def ahead(self, region: Region, pixels: NDArray[Any]) -> None:
+        """Fill in what is not written yet in some pixels of a region."""
+        here, there = overlap(region, self._region)
+        if here is None or there is None:
             return
-        if layer._block_history:
+        sides = zip(there, self._side, strict=True)
+        for tile in product(*(range(r.start // side, -(-r.stop // side)) for r, side in sides)):
+            if np.ravel_multi_index(tile, self._tiles) >= self._next:
+                edges = zip(self._box(tile), there, strict=True)
+                ours = tuple(slice(max(i.start, r.start), min(i.stop, r.stop)) for i, r in edges)
+                theirs = tuple(
+                    slice(o.start - t.start + h.start, o.stop - t.start + h.start)
+                    for o, t, h in zip(ours, there, here, strict=True)
+                )
+                pixels[theirs] = self.values[ours]
+
+    def take(self, region: Region, pixels: NDArray[Any]) -> None:
+        """Take over what was painted in a region."""
+        here, there = overlap(region, self._region)
+        if here is not None and there is not None:
+            self.values[there] = pixels[here]
+
+    def _box(self, tile: tuple[int, ...]) -> Region:
+        """Return where in the values a tile lies."""
+        at = zip(tile, self._side, self.values.shape, strict=True)
+        return tuple(slice(i * side, min((i + 1) * side, n)) for i, side, n in at)
+
+    def _turn(self) -> None:
+        if self.layer.data is not self._data or self._next == math.prod(self._tiles):
+            self.finish()
             return
-        self._hold_history()
-        corner = next(self._corners, None)
-        if corner is None:
-            self._timer.stop()
-            self._give_history_back()
-            self.finished.emit()
+        if self.layer._block_history:
             return
-        inside = tuple(slice(c, min(c + s, n)) for c, s, n in zip(corner, self._side, self._values.shape, strict=True))
+        inside = self._box(tuple(map(int, np.unravel_index(self._next, self._tiles))))
         region = tuple(slice(r.start + i.start, r.start + i.stop) for r, i in zip(self._region, inside, strict=True))
-        old = np.asarray(layer.data[region])
-        new = np.where(self.annotation.protected(region), old, self._values[inside]).astype(old.dtype, copy=False)
-        changed = np.nonzero(new != old)
-        if not changed[0].size:
-            return
-        if self._new is not None:
-            self._new[inside] = new
-        with self.annotation.not_by_hand(), _unrecorded(layer):
-            if _is_shown(layer, region):
-                layer.data_setitem(tuple(i + r.start for i, r in zip(changed, region, strict=True)), new[changed])
-            else:  # a tenth of the time
-                layer.data[region] = new
-
-    def _hold_history(self) -> None:
-        """Leave nothing to undo; at the start the steps are kept, later ones were painted between the tiles."""
-        layer = self.annotation.layer
-        if not self._begun:
-            self._begun = True
-            if self._values.size <= KEPT:
-                self._undo, self._old = list(layer._undo_history), np.array(layer.data[self._region])
-                self._new = self._old.copy()
-        elif layer._undo_history or layer._redo_history:
-            self._undo = self._old = self._new = None
-        else:
-            return
-        with self.annotation.not_by_hand():
-            layer._reset_history()
-
-    def _give_history_back(self) -> None:
-        """Put the steps of before back, and the run on top of them, if undo can span it."""
-        layer = self.annotation.layer
-        if self._undo is not None:
-            with self.annotation.not_by_hand():
-                layer._undo_history.extend(self._undo)
-                layer._save_history((self._region, self._old, self._new))
-
-
-@contextmanager
-def _unrecorded(layer: Labels) -> Iterator[None]:
-    """Write without napari's history."""
-    layer._block_history = True
-    try:
-        yield
-    finally:
-        layer._block_history = False
-        layer._staged_history = []
-
-
-def _is_shown(layer: Labels, region: Region) -> bool:
-    """Return whether a region lies in the slice on the screen."""
-    return all(region[axis].start <= at < region[axis].stop for axis, at in layer._get_pt_not_disp().items())
+        self._next += 1
+        if not np.array_equal(np.asarray(self.layer.data[region]), self.values[inside]):
+            put(self.layer, region, self.values[inside])

@@ -65,6 +65,13 @@ class Desk:
         assert button.isVisibleTo(self.dock), f"{button.text()} is not to be seen"
         QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
+    def more(self) -> None:
+        """Unfold the tools that are seldom used."""
+        fold = self.dock.correct.tools.fold
+        if not fold.toggle.isChecked():
+            self.click(fold.toggle)
+            self.qtbot.wait(20)  # until what was folded away has its place
+
     def wait(self, condition: Callable[[], bool] | None = None) -> None:
         self.qtbot.waitUntil(condition or (lambda: not self.session.busy), timeout=PATIENCE)
 

@@ -51,9 +51,9 @@ def opened(desk: Any, image: np.ndarray) -> Any:
     """Open an image with empty labels, and take the tool."""
     made = desk(image)
     made.dock.correct.start_empty()
-    made.tool = made.dock.correct.clicks
-    made.click(made.dock.correct.in_hand["click"])
-    assert made.dock.correct.hand.tool == "click"
+    made.tool = made.dock.correct.tools.clicks
+    made.click(made.dock.correct.tools.ours["click"])
+    assert made.dock.correct.tools.hand.tool == "click"
     return made
 
 
@@ -89,7 +89,7 @@ def test_escape_drops_the_outline_and_then_puts_the_tool_away(desk: Any, picture
     made.press(Qt.Key.Key_Escape)
     assert not made.tool.pending
     made.press(Qt.Key.Key_Escape)
-    assert not made.dock.correct.hand.tool
+    assert not made.dock.correct.tools.hand.tool
     assert list(made.viewer.layers) == layers
     assert not made.session.labels.data.any()
     assert made.session.labels.mouse_pan
@@ -142,8 +142,8 @@ def test_another_tool_puts_it_away(desk: Any, picture: np.ndarray) -> None:
     made = opened(desk, picture)
     made.paint((60, 60))
     settled(made)
-    made.dock.correct.take("paint")
-    assert not made.dock.correct.hand.tool
+    made.dock.correct.tools.take("paint")
+    assert not made.dock.correct.tools.hand.tool
     assert not made.tool.pending
     made.paint((100, 100), (100, 120))
     assert made.session.labels.data[100, 110]
@@ -160,7 +160,7 @@ def test_an_object_is_followed_through_a_stack_in_one_edit(desk: Any, picture: n
     made.press(Qt.Key.Key_Return)
     data = made.session.labels.data
     assert [z for z in range(7) if data[z].any()] == [3]
-    made.click(made.dock.correct.through)
+    made.click(made.dock.correct.tools.through)
     settled(made)
     assert [z for z in range(7) if data[z].any()] == [1, 2, 3, 4, 5]
     made.press(Qt.Key.Key_Z, CONTROL)
@@ -171,7 +171,7 @@ def test_a_dock_that_closes_meanwhile_leaves_nothing(desk: Any, picture: np.ndar
     made = desk(picture)
     before = list(made.viewer.mouse_drag_callbacks)
     made.dock.correct.start_empty()
-    made.click(made.dock.correct.in_hand["click"])
+    made.click(made.dock.correct.tools.ours["click"])
     made.paint((60, 60))
     made.viewer.window.remove_dock_widget(made.dock)
     made.qtbot.wait(100)

@@ -92,7 +92,7 @@ def test_segment_correct_confirm(desk) -> None:
     assert labels.data.dtype == np.uint32
     assert tuple(labels.scale) == (0.5, 0.5)
     assert next_step(at) == 3
-    at.click(at.dock.correct.new)
+    at.click(at.dock.correct.tools.new)
     assert str(labels.mode) == "paint"
     number = labels.selected_label
     at.paint((10, 10), (12, 16))
@@ -106,7 +106,7 @@ def test_segment_correct_confirm(desk) -> None:
     assert at.viewer.layers.selection.active is labels, "the outline does not take the brush away"
     assert "cells_unet_confirmed" in at.viewer.layers
     np.testing.assert_allclose(at.viewer.layers["cells_unet_confirmed"].scale, labels.scale)
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert "tile" not in at.dock.correct.count.text()
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not at.session.annotation.known()
@@ -234,64 +234,83 @@ def test_what_was_joined_with_labels_that_are_gone_is_written_as_it_was_found(de
     assert found.fits(there), "nothing changed since"
     at.viewer.layers.remove(at.session.labels)
     at.dock.segment._on_found(found)
+    at.wait(lambda: at.session.labels is not None and not at.session.busy)
     np.testing.assert_array_equal(at.session.labels.data, finds)
 
 
 def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -> None:
-    from napari_unet.gui import segment_section
+    from napari_unet.gui import segment_section, strokes
 
     at = desk(blobs(), show=False)
     at.click(at.dock.correct.empty)
     labels = at.session.labels
     assert labels.selected_label == 1
-    monkeypatch.setattr(segment_section, "is_large", lambda layer, region: True)
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     monkeypatch.setattr(segment_section.TileWriter, "start", lambda writer: None)
     at.click(at.dock.segment.start)
     at.wait()
     assert labels.data.max() == 0
     assert labels.selected_label == 3, "the number in hand stepped aside"
     labels.selected_label = 1
-    at.click(at.dock.correct.new)
+    at.click(at.dock.correct.tools.new)
     assert labels.selected_label == 3
-    writer = at.dock.segment._writer
+    writer = at.session.annotation.writer
     assert not at.dock.segment.start.isEnabled()
     assert at.dock.segment.note.text() == "Writing …"
     writer._timer.start(0)
-    at.wait(lambda: at.dock.segment._writer is None)
+    at.wait(lambda: at.session.annotation.writer is None)
     assert at.dock.segment.start.isEnabled()
     assert "2 objects" in at.dock.segment.note.text()
     np.testing.assert_array_equal(labels.data, finds)
-    assert at.session.pending == 0
 
 
 def test_the_brush_begins_with_a_number_of_its_own(desk, finds) -> None:
     assert desk(blobs(), show=False).segment().selected_label == 3
 
 
-def test_undo_that_takes_a_mark_is_said(desk) -> None:
+def test_undo_and_redo_take_back_whatever_was_done(desk, finds) -> None:
     at = desk(blobs())
-    at.click(at.dock.correct.empty)
-    at.session.labels.paint((40, 40), 1)
+    back, again, count = at.dock.correct.back, at.dock.correct.again, at.dock.correct.count
+    labels = at.segment()
+    assert back.toolTip() == "Undo: segment (Ctrl+Z)"
+    assert not again.isEnabled()
+    at.click(at.dock.correct.tools.new)
+    at.paint((40, 40), (44, 48))
+    assert back.toolTip() == "Undo: stroke (Ctrl+Z)"
+    by_hand = labels.data.copy()
     at.press(Qt.Key.Key_T)
-    assert "1 tile confirmed" in at.dock.correct.count.text()
-    at.session.labels.undo()
-    assert at.session.annotation.tiles == 0
-    assert "1 mark let go" in at.dock.correct.count.text()
+    assert back.toolTip() == "Undo: confirm tile (Ctrl+Z)"
+    at.click(back)
+    assert count.text() == "1 stroke"
+    assert again.toolTip() == "Redo: confirm tile (Ctrl+Shift+Z)"
+    at.viewer.layers.selection.active = at.viewer.layers["cells"]
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    np.testing.assert_array_equal(labels.data, finds)
+    at.click(back)
+    assert not labels.data.any()
+    assert not back.isEnabled()
+    assert back.toolTip() == "There is nothing to undo."
+    for _ in range(2):
+        at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    np.testing.assert_array_equal(labels.data, by_hand)
+    at.click(again)
+    assert count.text() == "1 tile confirmed, 1 stroke"
+    assert not again.isEnabled()
 
 
 def test_tools_put_a_mode_on_the_labels_and_follow_it(desk) -> None:
     at = desk(blobs())
     labels = at.segment()
-    at.click(at.dock.correct.fold.toggle)
+    at.more()
     at.qtbot.wait(20)  # until what was folded away has its place
-    for mode, tool in at.dock.correct.tools.items():
+    for mode, tool in at.dock.correct.tools.napari.items():
         at.click(tool)
         assert str(labels.mode) == mode
-        assert [t.isChecked() for t in at.dock.correct.tools.values()].count(True) == 1
+        assert [t.isChecked() for t in at.dock.correct.tools.napari.values()].count(True) == 1
     at.click(tool)
     assert str(labels.mode) == "pan_zoom"
     labels.mode = "erase"
-    assert at.dock.correct.tools["erase"].isChecked()
+    assert at.dock.correct.tools.napari["erase"].isChecked()
 
 
 def test_an_object_is_accepted(desk) -> None:
@@ -300,6 +319,7 @@ def test_an_object_is_accepted(desk) -> None:
     labels = at.session.labels
     labels.data[40:50, 40:50] = 6
     labels.refresh()
+    at.more()
     at.click(at.dock.correct.accept)
     assert "no such object" in at.dock.correct.count.text()
     labels.selected_label = 6
@@ -388,7 +408,7 @@ def test_a_hyperstack_as_it_is(desk) -> None:
     assert labels.data.shape == (2, 6, 1, 64, 64)
     for axis, place in enumerate((1, 2, 1)):
         at.viewer.dims.set_current_step(axis, place)
-    at.click(at.dock.correct.new)
+    at.click(at.dock.correct.tools.new)
     number = labels.selected_label
     at.paint((20, 20), (24, 30))
     assert (labels.data[1, 2, 0] == number).any()
@@ -477,6 +497,7 @@ def test_layers_change_during_a_run(desk, slow, what: str) -> None:
             np.testing.assert_array_equal(labels.data, before)
             assert "dropped" in at.dock.segment.note.text()
         case "labels gone":
+            at.wait(lambda: at.session.labels is not None and not at.session.busy)
             assert [layer.name for layer in at.viewer.layers] == ["cells", "cells_unet_labels"]
         case "renamed":
             assert [layer.name for layer in at.viewer.layers] == ["other", "mine"]
@@ -557,7 +578,7 @@ def test_labels_without_a_number_left_say_so(desk) -> None:
     at = desk(blobs(), show=False)
     full = at.viewer.add_labels(np.full((96, 96), 255, np.uint8), name="full")
     at.session.set_labels(full)
-    at.click(at.dock.correct.new)
+    at.click(at.dock.correct.tools.new)
     assert "numbers up to 255 (uint8), but 256 are needed" in at.dock.correct.count.text()
     assert full.selected_label == 1
 
@@ -577,6 +598,7 @@ def test_a_plane_that_is_not_on_the_screen_is_neither_confirmed_nor_segmented(de
     at.click(at.dock.correct.empty)
     at.session.labels.data[:, 20:30, 20:30] = 1
     at.viewer.dims.order = (1, 0, 2)
+    at.more()
     for mark in (at.dock.correct.tile, at.dock.correct.accept):
         at.click(mark)
         assert "does not show the rows and columns" in at.dock.correct.count.text()

@@ -115,7 +115,7 @@ def test_pause_paint_and_stop(corrected, staged) -> None:
     at.click(section.pause)
     at.qtbot.wait(100)
     points = section.curve.points("loss")
-    at.click(at.dock.correct.new)
+    at.click(at.dock.correct.tools.new)
     at.paint((20, 20), (60, 60))
     assert at.session.annotation.strokes == 1
     assert section.curve.points("loss") == points, "it waits"
@@ -350,7 +350,8 @@ def delete(at, *objects: tuple[int, int]) -> None:
     """Click objects, told by their row and column, with the bucket and number 0."""
     at.session.labels.selected_label = 0
     if str(at.session.labels.mode) != "fill":
-        at.click(at.dock.correct.tools["fill"])
+        at.more()
+        at.click(at.dock.correct.tools.napari["fill"])
     for y, x in objects:
         at.paint((16 + 32 * y, 16 + 32 * x))
 
@@ -363,7 +364,7 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     at.press(Qt.Key.Key_T)
     assert line.isVisibleTo(at.dock)
     assert line.text() == "In the last 64 objects you changed 3 % of the pixels: more corrections will change little."
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not line.isVisibleTo(at.dock), "the mark was taken back"
     delete(at, (5, 5), (7, 7))
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -379,7 +380,8 @@ def test_what_was_changed_of_a_tile_is_said_when_it_is_called_right(proposed, st
     )
     at.click(at.dock.finetune.keep)
     at.wait()
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    for _ in range(3):
+        at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     delete(at, (2, 2))
     at.press(Qt.Key.Key_T)
     assert "64 objects you changed 9 %" in line.text(), "what was learned from is not counted again"
@@ -404,7 +406,7 @@ def test_another_model_is_reviewed_anew(proposed, staged) -> None:
     assert line.text() == said, "the child goes on"
     at.session.set_model(other)
     assert line.text() == "", "of what was learned from neither"
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     at.press(Qt.Key.Key_T)
     assert line.text() == "", "the labels are not of the other model"
 
@@ -429,7 +431,7 @@ def test_a_training_that_learned_nothing_leaves_the_reviews(proposed, staged, to
     assert len(told) == (why == "error")
     assert at.session.annotation.reviews() == reviews
     assert line.text() == said
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert line.text() == "", "it counts no tile that is not right any more"
     at.press(Qt.Key.Key_T)
     assert line.text() == said, "and the tile may be called right anew"

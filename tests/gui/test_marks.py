@@ -92,7 +92,7 @@ def test_marks_for_a_model_of_stacks(stack) -> None:
     state = at.session.annotation.state()
     assert [z for z in range(24) if state[z].any()] == list(range(2, 19)) == shown(at)
     assert "slices 2 to 18" in section.count.text()
-    at.press(Qt.Key.Key_T, Qt.KeyboardModifier.ShiftModifier)
+    at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not shown(at)
     at.viewer.cursor.position = (10, 20, 20)
     at.press(Qt.Key.Key_A)
@@ -119,7 +119,7 @@ def test_outlines_follow_the_marks(stack, tiny) -> None:
     annotation.mark(marks[0])
     annotation.mark(object_mark(stack.session.labels.data, plane, 3, 0))
     annotation.mark(marks[1])
-    annotation.take_back()
+    annotation.undo()
     annotation.mark(marks[2])
     del annotation.marks[0]
     annotation.mark(marks[3])

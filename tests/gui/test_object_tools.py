@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from app_model.types import KeyBinding
 from napari.layers import Labels
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
@@ -43,7 +44,7 @@ def stack(desk):
 
 def begin(at, labels: np.ndarray):
     at.click(at.dock.correct.empty)
-    at.dock.correct.take("paint")  # puts it away
+    at.dock.correct.tools.take("paint")  # puts it away
     at.session.labels.data[:] = labels
     at.session.labels.refresh()
     at.viewer.reset_view()
@@ -60,11 +61,6 @@ def hover(at, y: float, x: float) -> None:
     at.qtbot.wait(20)
     QTest.mouseMove(canvas, place)
     at.qtbot.wait(20)
-
-
-def more(at) -> None:
-    at.click(at.dock.correct.fold.toggle)
-    at.qtbot.wait(20)  # until what was folded away has its place
 
 
 def said(at) -> str:
@@ -98,7 +94,8 @@ def test_the_object_under_the_mouse_is_deleted(flat, key: Qt.Key) -> None:
 
 
 def test_objects_are_deleted_by_clicks(flat) -> None:
-    flat.click(flat.dock.correct.in_hand["delete"])
+    flat.more()
+    flat.click(flat.dock.correct.tools.ours["delete"])
     flat.paint((24, 54))
     np.testing.assert_array_equal(one_step(flat, cells()), np.where(cells() == 2, 0, cells()))
     flat.paint((24, 24))
@@ -123,7 +120,7 @@ def test_what_a_drag_touches_becomes_one_object(flat, path) -> None:
 
 
 def test_a_merge_goes_on_through_several_objects(flat) -> None:
-    flat.click(flat.dock.correct.in_hand["merge"])
+    flat.click(flat.dock.correct.tools.ours["merge"])
     flat.paint((24, 24), (24, 54), (60, 50), (50, 96), (66, 85))
     assert numbers(one_step(flat, cells())) == {1}
 
@@ -138,7 +135,7 @@ def test_a_line_cuts_the_object_that_it_crosses(flat) -> None:
 
 
 def test_two_clicks_part_an_object_where_it_is_narrow(flat) -> None:
-    flat.click(flat.dock.correct.in_hand["split"])
+    flat.click(flat.dock.correct.tools.ours["split"])
     flat.paint((66, 28))
     assert "other half" in said(flat)
     np.testing.assert_array_equal(flat.session.labels.data, cells())
@@ -149,7 +146,7 @@ def test_two_clicks_part_an_object_where_it_is_narrow(flat) -> None:
 
 
 def test_a_piece_gets_no_number_that_is_about_to_be_painted(flat) -> None:
-    flat.click(flat.dock.correct.new)
+    flat.click(flat.dock.correct.tools.new)
     assert flat.session.labels.selected_label == 5
     flat.press(Qt.Key.Key_K)
     flat.paint((48, 41), (86, 41))
@@ -166,9 +163,9 @@ def test_an_object_is_changed_at_once(flat, kind: str, by: str) -> None:
         hover(flat, 66, 85)
         flat.press(AT_ONCE[kind], SHIFT if kind == "shrink" else NONE)
     else:
-        more(flat)
+        flat.more()
         flat.session.labels.selected_label = 4
-        flat.click(flat.dock.correct.at_once[kind])
+        flat.click(flat.dock.correct.tools.at_once[kind])
     after, old = one_step(flat, cells()) == 4, cells() == 4
     np.testing.assert_array_equal(flat.session.labels.data[~(old | after)], cells()[~(old | after)])
     match kind:
@@ -196,7 +193,8 @@ def test_an_object_is_changed_at_once(flat, kind: str, by: str) -> None:
     ],
 )
 def test_a_wrong_gesture_is_told_and_changes_nothing(flat, told: list[str], tool: str, gesture, words: str) -> None:
-    flat.click(flat.dock.correct.in_hand[tool])
+    flat.more()
+    flat.click(flat.dock.correct.tools.ours[tool])
     flat.paint(*gesture)
     assert words in said(flat)
     unchanged(flat, told)
@@ -220,19 +218,19 @@ def test_a_key_with_nothing_under_the_mouse(flat, told: list[str], key: Qt.Key) 
 
 
 def test_what_has_nothing_to_do_says_so(flat, told: list[str]) -> None:
-    more(flat)
+    flat.more()
     flat.session.labels.selected_label = 1
-    flat.click(flat.dock.correct.at_once["fill holes"])
+    flat.click(flat.dock.correct.tools.at_once["fill holes"])
     assert said(flat) == "Object 1 has no hole."
     flat.session.labels.selected_label = 77
-    flat.click(flat.dock.correct.at_once["grow"])
+    flat.click(flat.dock.correct.tools.at_once["grow"])
     assert "no object 77" in said(flat)
     flat.session.labels.visible = False
-    flat.click(flat.dock.correct.at_once["grow"])
+    flat.click(flat.dock.correct.tools.at_once["grow"])
     assert "is hidden" in said(flat)
     flat.session.labels.visible = True
     flat.viewer.dims.ndisplay = 3
-    flat.click(flat.dock.correct.at_once["grow"])
+    flat.click(flat.dock.correct.tools.at_once["grow"])
     assert "Switch to 2-D" in said(flat)
     flat.viewer.dims.ndisplay = 2
     unchanged(flat, told)
@@ -256,7 +254,7 @@ def test_in_a_stack_only_the_slice_that_is_shown_changes(stack) -> None:
 
 def test_a_split_in_a_stack(stack) -> None:
     before = stack.session.labels.data.copy()
-    stack.click(stack.dock.correct.in_hand["split"])
+    stack.click(stack.dock.correct.tools.ours["split"])
     stack.paint((33, 14))
     stack.viewer.dims.set_current_step(0, 1)
     stack.paint((33, 26))
@@ -279,7 +277,8 @@ def test_the_object_under_the_mouse_in_a_stack(stack) -> None:
 def test_a_plane_that_is_not_shown_is_not_changed(stack, told: list[str]) -> None:
     before = stack.session.labels.data.copy()
     stack.viewer.dims.order = (1, 0, 2)
-    stack.click(stack.dock.correct.in_hand["delete"])
+    stack.more()
+    stack.click(stack.dock.correct.tools.ours["delete"])
     stack.paint((6, 12))
     assert "does not show the rows and columns" in said(stack)
     np.testing.assert_array_equal(stack.session.labels.data, before)
@@ -288,7 +287,7 @@ def test_a_plane_that_is_not_shown_is_not_changed(stack, told: list[str]) -> Non
 
 def test_a_tool_is_put_away(flat) -> None:
     labels, section = flat.session.labels, flat.dock.correct
-    split = section.in_hand["split"]
+    split = section.tools.ours["split"]
     own = list(labels.mouse_drag_callbacks)
 
     def away() -> bool:
@@ -306,15 +305,15 @@ def test_a_tool_is_put_away(flat) -> None:
     assert away()
     flat.click(split)
     flat.press(Qt.Key.Key_J)
-    assert section.in_hand["merge"].isChecked()
+    assert section.tools.ours["merge"].isChecked()
     assert not split.isChecked()
-    flat.click(section.tools["paint"])
-    assert section.tools["paint"].isChecked()
+    flat.click(section.tools.napari["paint"])
+    assert section.tools.napari["paint"].isChecked()
     assert str(labels.mode) == "paint"
     assert not labels.mouse_pan
     labels.mode = "pan_zoom"
     assert away()
-    assert not section.in_hand["merge"].isChecked()
+    assert not section.tools.ours["merge"].isChecked()
 
 
 def test_space_moves_the_image_with_a_tool_in_hand(flat) -> None:
@@ -324,7 +323,7 @@ def test_space_moves_the_image_with_a_tool_in_hand(flat) -> None:
     assert labels.mouse_pan
     QTest.keyRelease(canvas, Qt.Key.Key_Space)
     assert not labels.mouse_pan
-    assert flat.dock.correct.hand.tool == "split"
+    assert flat.dock.correct.tools.hand.tool == "split"
 
 
 def test_a_line_is_seen_while_dragging_and_is_no_layer(flat) -> None:
@@ -350,7 +349,7 @@ def test_a_line_is_seen_while_dragging_and_is_no_layer(flat) -> None:
 
 @pytest.mark.parametrize("end", ["dock", "layer", "viewer"])
 def test_nothing_is_left_of_a_tool_in_hand(flat, end: str) -> None:
-    labels, tools = flat.session.labels, flat.dock.correct.objects
+    labels, tools = flat.session.labels, flat.dock.correct.tools.objects
     scene = flat.viewer.window._qt_viewer.canvas.layer_to_visual[labels].node.parent
     before = len(scene.children)
     flat.press(Qt.Key.Key_K)
@@ -376,24 +375,25 @@ def test_no_key_is_one_of_napari(flat) -> None:
     kinds = (Labels, *type(flat.viewer).__mro__)
     theirs = {key for kind in kinds for key in getattr(kind, "class_keymap", {})}
     assert len(theirs) > 20
-    assert not theirs & set(flat.viewer.keymap)
+    same = {KeyBinding.from_str(key) for key in ("Ctrl+Z", "Ctrl+Shift+Z")}  # and they do the same
+    assert theirs & set(flat.viewer.keymap) == same
 
 
 def test_each_tip_names_its_key(flat) -> None:
     section = flat.dock.correct
     keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:"}
     keys |= {"fill holes": "(H:", "smooth": "(U:", "reject": "(D:", "grow": "(G:", "shrink": "(Shift+G:"}
-    for name, tool in (section.in_hand | section.at_once).items():
+    for name, tool in (section.tools.ours | section.tools.at_once).items():
         assert keys[name] in tool.toolTip()
-    assert "(R)" in section.again.toolTip()
+    assert "(R)" in section.tools.view_again.toolTip()
 
 
-def test_seven_tools_are_seen_before_more(flat) -> None:
+def test_no_more_than_seven_tools_are_seen_before_more(flat) -> None:
     section = flat.dock.correct
-    seen = [each for each in section.bench.findChildren(QAbstractButton) if each.isVisibleTo(flat.dock)]
-    assert len(seen) == 7 + 1
-    flat.click(section.fold.toggle)
-    assert section.again.isVisibleTo(flat.dock)
+    seen = [each for each in section.tools.findChildren(QAbstractButton) if each.isVisibleTo(flat.dock)]
+    assert len(seen) == 6 + 1, "and More"
+    flat.click(section.tools.fold.toggle)
+    assert section.tools.view_again.isVisibleTo(flat.dock)
     inside = section.parentWidget()
     assert inside.minimumSizeHint().width() <= 320, "nothing is cut off at 320 px"
 

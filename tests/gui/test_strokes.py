@@ -1,4 +1,4 @@
-"""What a hand painted is known, and no longer known when it was undone."""
+"""What a hand painted is known, and no longer known when it was undone: one history of all that is done to labels."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import pytest
 from napari.components import Dims
 from napari.layers import Labels
 
+from napari_unet.gui import strokes
+from napari_unet.gui.marks import Mark
 from napari_unet.gui.models import ModelEntry
-from napari_unet.gui.strokes import Annotation, Mark
-from napari_unet.gui.writing import TileWriter, is_large, write_region
+from napari_unet.gui.strokes import Annotation
+from napari_unet.gui.writing import TileWriter, is_large
+from napari_unet.learn import objects
 from napari_unet.learn.corrections import State
+from napari_unet.learn.objects import Edit
 from napari_unet.learn.stopping import Review, review
+from napari_unet.store import actions
+from napari_unet.store.actions import Action, Runs
 
 ALL = (slice(0, 64), slice(0, 64))
-ALL_OF_300 = (slice(0, 300), slice(0, 300))
 
 
 @pytest.fixture
@@ -35,6 +40,22 @@ def take(annotation: Annotation) -> list[Review]:
     lesson = annotation.lesson()
     annotation.learned(lesson)
     return lesson.reviews
+
+
+def propose(annotation: Annotation, region: tuple[slice, ...], values: np.ndarray) -> None:
+    """As a run of the chosen model that finds these."""
+    old = np.array(annotation.layer.data[region])
+    new = np.where(annotation.protected(region), old, values).astype(old.dtype)
+    none = Runs.pack(old[:0, :0])
+    action = Action.between("segment", region, old, new) or Action("segment", (slice(0, 0),) * 2, none, none)
+    box = zip(action.region, region, strict=True)
+    annotation.run(action, new[tuple(slice(b.start - r.start, b.stop - r.start) for b, r in box)].copy())
+
+
+def seen(annotation: Annotation) -> tuple[object, ...]:
+    """All that undo must bring back."""
+    known = annotation.strokes, list(annotation.marks), annotation.reviews(), annotation.lesson().reviews
+    return np.array(annotation.layer.data).tobytes(), annotation.state().tobytes(), *known
 
 
 def stroke(layer: Labels, number: int, *points: tuple[int, int]) -> None:
@@ -86,17 +107,84 @@ def test_a_new_stroke_after_undo(layer: Labels) -> None:
     assert not painted(annotation)[40, 40]
 
 
-def test_strokes_older_than_the_history_stay_known(layer: Labels) -> None:
+def test_strokes_beyond_what_the_log_holds_stay_known(layer: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST", 1000)
+    monkeypatch.setattr(actions, "LEAST", 20)
     annotation = Annotation(layer)
-    for i in range(layer._history_limit + 20):
-        layer.paint((i % 60, (i * 7) % 60), i + 2)
+    for i in range(40):
+        layer.paint((i, (i * 7) % 60), i + 2)
     known = painted(annotation)
-    for _ in range(layer._history_limit + 5):
+    for _ in range(60):
         layer.undo()
     left = painted(annotation)
     assert left.any()
     assert not (left & ~known).any()
-    assert annotation.strokes == 20
+    assert 0 < annotation.strokes < 40
+
+
+def test_more_than_two_hundred_steps_are_taken_back(layer: Labels) -> None:
+    annotation, before = Annotation(layer), layer.data.copy()
+    for i in range(220):
+        layer.paint((i % 60, (i * 7) % 60), i + 2)
+    after = layer.data.copy()
+    for _ in range(220):
+        layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    assert not annotation.known()
+    for _ in range(220):
+        layer.redo()
+    np.testing.assert_array_equal(layer.data, after)
+    assert annotation.strokes == 220
+
+
+def test_nothing_is_left_to_naparis_own_undo(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    by_hand = layer.data.copy()
+    Labels.undo(layer)  # whoever goes round ours
+    np.testing.assert_array_equal(layer.data, by_hand)
+    layer.undo()
+    Labels.redo(layer)
+    assert not (layer.data == 5).any()
+    annotation.close()
+    assert layer.undo.__func__ is Labels.undo
+
+
+def test_undo_leaves_what_it_knows_nothing_of(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40), (50, 50))
+    layer.data[40:43, 40:43] = 9  # a script
+    layer.undo()
+    assert (layer.data == 9).sum() == 9
+    assert not (layer.data == 5).any()
+    assert not annotation.known()
+
+
+def test_undo_waits_for_the_hand(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    with layer.block_history():
+        layer.paint((10, 50), 6)
+        layer.undo()
+        assert (layer.data == 5).any()
+    layer.undo()
+    assert annotation.strokes == 1
+    assert not (layer.data == 6).any()
+
+
+def test_an_edit_is_by_hand_and_one_step(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    before = layer.data.copy()
+    annotation.edit("delete", objects.delete(layer.data, 1), {"number": 1})
+    assert annotation.undoes == "delete"
+    np.testing.assert_array_equal(painted(annotation), before != layer.data)
+    assert annotation.strokes == 1
+    annotation.edit("smooth", Edit(ALL, layer.data.copy()))
+    assert annotation.undoes == "delete", "what changes nothing is no step"
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+    assert not annotation.known()
+    assert (annotation.undoes, annotation.redoes) == ("", "delete")
 
 
 def test_data_setitem_and_polygons_count(layer: Labels) -> None:
@@ -107,21 +195,75 @@ def test_data_setitem_and_polygons_count(layer: Labels) -> None:
     np.testing.assert_array_equal(painted(annotation)[30:41, 30:41], layer.data[30:41, 30:41] == 4)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_any_order_of_painting_and_undoing(layer: Labels, seed: int) -> None:
-    """What is painted is what differs from the start, if each stroke has a number of its own."""
-    random = np.random.default_rng(seed)
-    annotation = Annotation(layer)
-    start = layer.data.copy()
-    for number in range(2, 60):
-        match random.choice(["paint", "undo", "redo"], p=[0.5, 0.3, 0.2]):
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("seed", range(6))
+def test_any_order_of_doing_and_undoing(layer: Labels, seed: int, large: bool, monkeypatch) -> None:
+    """After each step back or forth all is as it was then, also where results are written tile by tile."""
+    random, drawn = np.random.default_rng(seed), seed % 2  # with outlines or filled
+    layer.contour = 2 * drawn
+    if large:
+        monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
+        monkeypatch.setattr(TileWriter, "start", lambda writer: None)
+        monkeypatch.setattr("napari_unet.gui.writing.TILE", 11)
+    models = [ModelEntry("one"), ModelEntry("two")]
+    annotation = Annotation(layer, model=models[0])
+
+    def box() -> tuple[slice, ...]:
+        return tuple(slice(int(a), int(a + n)) for a, n in zip(*random.integers(1, 30, (2, 2)), strict=True))
+
+    def do(what: str) -> None:
+        region = box()
+        match what:
             case "paint":
-                stroke(layer, number, *random.integers(0, 64, (3, 2)))
+                stroke(layer, int(random.integers(0, 9)), *random.integers(0, 64, (3, 2)))
+            case "edit":
+                values = np.array(layer.data[region])
+                values[random.random(values.shape) < 0.5] = random.integers(9)
+                annotation.edit("split", Edit(region, values))
+            case "mark" if random.random() < 0.5:
+                annotation.mark(Mark(State.CONFIRMED, region))
+            case "mark":
+                mask = random.random([r.stop - r.start for r in region]) < 0.5
+                annotation.mark(Mark(State.ACCEPTED, region, mask))
+            case "run":
+                annotation.settle()
+                annotation.choose(models[random.integers(2)])
+                propose(annotation, region, random.integers(0, 9, [r.stop - r.start for r in region]))
+
+    def settled() -> tuple[object, ...]:
+        annotation.choose(None)  # one look for all: which model is chosen is no matter of undo
+        annotation.choose(annotation._proposal.model)
+        return seen(annotation)
+
+    states, at = [settled()], 0
+    for _ in range(120):
+        match random.choice(["do", "undo", "redo"], p=[0.5, 0.3, 0.2]):
+            case "do":
+                do(random.choice(["paint", "paint", "edit", "mark", "run"]))
+                if annotation.writer is not None:
+                    for _ in range(random.integers(3)):
+                        annotation.writer._turn()
+                    stroke(layer, 7, *random.integers(0, 64, (3, 2)))  # also over what is not written yet
+                done = annotation._log.standing - at
+                states = states[: at + 1] if done else states
+                if done == 2:
+                    annotation.undo()
+                    states.append(settled())
+                    annotation.redo()
+                if done:
+                    states.append(settled())
+                at += done
             case "undo":
-                layer.undo()
-            case _:
-                layer.redo()
-        np.testing.assert_array_equal(painted(annotation), layer.data != start)
+                annotation.undo()
+                at -= at > 0
+            case "redo":
+                annotation.redo()
+                at += at < len(states) - 1
+        assert annotation._log.standing == at
+        assert settled() == states[at]
+        shown = layer.colormap._data_to_texture(layer.data)
+        if not drawn:
+            np.testing.assert_array_equal(layer._slice.image.view, shown)
 
 
 def test_a_run_is_no_stroke_and_never_writes_over_one(layer: Labels) -> None:
@@ -129,7 +271,7 @@ def test_a_run_is_no_stroke_and_never_writes_over_one(layer: Labels) -> None:
     stroke(layer, 5, (40, 40))
     by_hand = layer.data.copy()
     known = painted(annotation)
-    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    propose(annotation, ALL, np.full((64, 64), 3, np.uint32))
     np.testing.assert_array_equal(layer.data, np.where(known, by_hand, 3))
     assert annotation.strokes == 1
     layer.undo()
@@ -144,33 +286,45 @@ def test_a_run_is_no_stroke_and_never_writes_over_one(layer: Labels) -> None:
 
 def test_a_run_that_changes_nothing_leaves_no_step(layer: Labels) -> None:
     annotation = Annotation(layer)
-    write_region(annotation, ALL, layer.data.copy())
-    assert not layer._undo_history
+    propose(annotation, ALL, layer.data.copy())
+    assert not annotation.undoes
 
 
-def test_a_large_layer_is_written_tile_by_tile(layer: Labels, qtbot) -> None:
+def test_a_run_that_made_the_layer_is_a_step(layer: Labels) -> None:
+    found = layer.data.copy()
+    action = Action.between("segment", ALL, np.zeros_like(found), found)
+    annotation = Annotation(layer, done=[action])
+    assert not annotation.known()
+    layer.undo()
+    assert not layer.data.any()
+    layer.redo()
+    np.testing.assert_array_equal(layer.data, found)
+
+
+def test_a_large_layer_is_written_tile_by_tile(qtbot, monkeypatch) -> None:
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     layer = Labels(np.zeros((600, 700), np.uint32))
     annotation = Annotation(layer)
     layer.paint((300, 300), 5)
     known, by_hand = annotation.state() > 0, layer.data.copy()
-    values = np.arange(500 * 600, dtype=np.uint32).reshape(500, 600) + 10
-    writer = TileWriter(annotation, (slice(50, 550), slice(60, 660)), values)
-    with qtbot.waitSignal(writer.finished, timeout=20_000):
-        writer.start()
+    region, values = (slice(50, 550), slice(60, 660)), np.arange(500 * 600, dtype=np.uint32).reshape(500, 600) + 10
+    propose(annotation, region, values)
+    with qtbot.waitSignal(annotation.writer.finished, timeout=20_000):
         layer._begin_stroke()
         qtbot.wait(30)
         assert layer.data.max() == 5, "it waits while the hand paints"
         layer._commit_stroke()
     expected = by_hand.copy()
-    expected[50:550, 60:660] = values
-    np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
+    expected[region] = values
+    expected = np.where(known, by_hand, expected)
+    np.testing.assert_array_equal(layer.data, expected)
     assert annotation.strokes == 1
+    for step, labels in ((layer.undo, by_hand), (layer.redo, expected), (layer.undo, by_hand)):
+        step()
+        qtbot.waitUntil(lambda: annotation.writer is None, timeout=20_000)
+        np.testing.assert_array_equal(layer.data, labels)
     layer.undo()
-    np.testing.assert_array_equal(layer.data, by_hand)
-    layer.redo()
-    np.testing.assert_array_equal(layer.data, np.where(known, by_hand, expected))
-    layer.undo()
-    layer.undo()
+    annotation.settle()
     assert not layer.data.any()
     assert annotation.strokes == 0
 
@@ -183,69 +337,83 @@ def test_a_part_of_a_stack_is_large_by_its_pixels(monkeypatch: pytest.MonkeyPatc
     assert not is_large(layer, (slice(3, 5), *ALL))
 
 
-def test_a_stack_is_written_tile_by_tile(qtbot) -> None:
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_what_is_undone_is_drawn_whichever_way_the_stack_is_looked_at(order: tuple[int, ...], lazy: bool) -> None:
+    data = np.random.default_rng(0).integers(0, 9, (5, 6, 7)).astype(np.uint32)
+    if lazy:
+        data = pytest.importorskip("zarr").array(data)
+    layer, middle = Labels(data), (2, 3, 4)
+    span = tuple((0, n - 1, 1) for n in data.shape)
+    layer._slice_dims(Dims(ndim=3, ndisplay=2, point=middle, range=span, order=order))
+    annotation = Annotation(layer)
+    before = np.array(layer.data)
+    values = np.array(before[1:4, 1:5, 2:6])
+    values[values == 3] = 8
+    annotation.edit("merge", Edit((slice(1, 4), slice(1, 5), slice(2, 6)), values))
+    for step in (lambda: None, layer.undo, layer.redo, layer.undo):
+        step()
+        plane = np.take(np.array(layer.data), middle[order[0]], order[0])
+        plane = plane if order[1] < order[2] else plane.T
+        np.testing.assert_array_equal(layer._slice.image.raw, plane)
+        np.testing.assert_array_equal(layer._slice.image.view, layer.colormap._data_to_texture(plane))
+    np.testing.assert_array_equal(np.array(layer.data), before)
+
+
+def test_a_stack_is_written_tile_by_tile(qtbot, monkeypatch) -> None:
     """In the slice that is shown, and in the others; what is painted meanwhile stays."""
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     layer = Labels(np.zeros((5, 300, 300), np.uint32))
     layer._slice_dims(Dims(ndim=3, ndisplay=2, point=(2, 0, 0), range=((0, 4, 1), (0, 299, 1), (0, 299, 1))))
     annotation = Annotation(layer)
     layer.paint((2, 50, 50), 5)
+    by_hand = layer.data.copy()
     values = np.arange(4 * 300 * 300, dtype=np.uint32).reshape(4, 300, 300) + 10
-    writer = TileWriter(annotation, (slice(1, 5), slice(0, 300), slice(0, 300)), values)
+    propose(annotation, (slice(1, 5), slice(0, 300), slice(0, 300)), values)
     for _ in range(3):
-        writer._turn()
+        annotation.writer._turn()
     assert layer.data[1].any()
     layer.paint((4, 280, 280), 7)
-    with qtbot.waitSignal(writer.finished, timeout=20_000):
-        writer.start()
+    with qtbot.waitSignal(annotation.writer.finished, timeout=20_000):
+        pass
     known = annotation.state() > 0
     assert (layer.data[known] == np.where(np.nonzero(known)[0] == 2, 5, 7)).all()
     assert not layer.data[0].any()
     np.testing.assert_array_equal(layer.data[1:][~known[1:]], values[~known[1:]])
-    written = layer.data.copy()
     layer.undo()
-    np.testing.assert_array_equal(layer.data, written)  # undo cannot span what was painted meanwhile
+    annotation.settle()
+    np.testing.assert_array_equal(layer.data[4], values[3], "where it was not written yet too")
+    layer.undo()
+    annotation.settle()
+    np.testing.assert_array_equal(layer.data, by_hand)
     shown = layer.colormap._data_to_texture(layer.data[2])
     np.testing.assert_array_equal(layer._slice.image.view, shown)
 
 
-@pytest.mark.parametrize(
-    ("when", "kept"), [("before", True), ("meanwhile", True), ("meanwhile", False)], ids=["before", "painted", "large"]
-)
-def test_undo_while_a_result_is_written_brings_nothing_back(monkeypatch, qtbot, when: str, kept: bool) -> None:
-    """A stroke undone between two tiles would leave what was there before the run."""
+def test_undo_while_a_result_is_written_takes_all_of_it_back(monkeypatch) -> None:
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
-    if not kept:
-        monkeypatch.setattr("napari_unet.gui.writing.KEPT", 10)
+    monkeypatch.setattr(TileWriter, "start", lambda writer: None)
     layer = Labels(np.full((300, 300), 3, np.uint32))
     annotation = Annotation(layer)
-    if when == "before":
-        layer.paint((5, 5), 7)
-    values = np.where(annotation.state() > 0, layer.data, 4)
-    writer = TileWriter(annotation, ALL_OF_300, values)
-    with qtbot.waitSignal(writer.finished, timeout=20_000):
-        writer.start()
-        if when == "before":
-            layer.undo()  # before the first tile
-        else:
-            layer.paint((280, 280), 7)  # where nothing was written yet
-        for _ in range(5):
-            writer._turn()
-        assert (layer.data[:60, :60] == 4).any()
-        layer.undo()
-    known = annotation.state() > 0
-    assert annotation.strokes == 1
-    assert known.any()
-    np.testing.assert_array_equal(layer.data, np.where(known, 7, 4))
+    propose(annotation, (slice(0, 300), slice(0, 300)), np.full((300, 300), 4))
+    for _ in range(5):
+        annotation.writer._turn()
+    assert set(np.unique(layer.data)) == {3, 4}
+    assert annotation.largest() == 4
     layer.undo()
-    assert set(np.unique(layer.data)) == ({3, 7} if when == "before" else {4, 7}), "all of the run, or nothing"
+    annotation.settle()
+    assert (layer.data == 3).all()
 
 
 def test_a_layer_that_gets_other_data_is_written_no_further(monkeypatch, qtbot) -> None:
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
     monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
     layer = Labels(np.zeros((300, 300), np.uint32))
-    writer = TileWriter(Annotation(layer), ALL_OF_300, np.full((300, 300), 4, np.uint32))
+    annotation = Annotation(layer)
+    propose(annotation, (slice(0, 300), slice(0, 300)), np.full((300, 300), 4))
+    writer = annotation.writer
     with qtbot.waitSignal(writer.finished, timeout=20_000):
-        writer.start()
         for _ in range(5):
             writer._turn()
         assert layer.data.any()
@@ -299,43 +467,11 @@ def test_marks(layer: Labels) -> None:
     np.testing.assert_array_equal(annotation.state(region), state[region])
     np.testing.assert_array_equal(annotation.protected(region), state[region] > 0)
     assert (annotation.tiles, annotation.objects) == (1, 1)
-    annotation.take_back()
-    annotation.take_back()
-    annotation.take_back()
-    assert not (annotation.state() == State.CONFIRMED).any()
-
-
-def test_undo_and_redo_let_go_of_marks_that_no_longer_hold(layer: Labels) -> None:
-    annotation = Annotation(layer)
-    tile, far = (slice(0, 32), slice(0, 32)), (slice(40, 64), slice(40, 64))
-    write_region(annotation, tile, np.full((32, 32), 3, np.uint32))  # a run
-    stroke(layer, 5, (8, 8))
-    annotation.mark(Mark(State.CONFIRMED, tile))
-    annotation.mark(Mark(State.CONFIRMED, far))
-    stroke(layer, 6, (20, 20))
-    layer.undo()
-    assert (annotation.tiles, annotation.lost) == (2, 0), "the labels are again what was called right"
-    layer.redo()
-    assert annotation.tiles == 2, "painted since: known by hand"
-    layer.undo()
-    layer.undo()
-    assert (annotation.tiles, annotation.lost) == (1, 1), "what was called right is no longer there"
-    layer.undo()
-    annotation.mark(Mark(State.CONFIRMED, tile))
-    assert annotation.lost == 0
-    layer.redo()
-    assert [mark.region for mark in annotation.marks] == [far], "the run came back over the tile"
-
-
-def test_marks_are_let_go_when_the_history_is_full(layer: Labels) -> None:
-    annotation = Annotation(layer)
-    for i in range(layer._history_limit + 5):
-        layer.paint((i % 60, i % 50), i + 2)
-    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
-    layer.undo()
-    annotation.mark(Mark(State.CONFIRMED, ALL))
-    layer.redo()
-    assert annotation.tiles == 0
+    for _ in range(4):
+        annotation.undo()
+    assert not annotation.state().any()
+    annotation.redo()
+    assert (annotation.state()[tile] == State.CONFIRMED).all()
 
 
 def test_a_tile_is_compared_with_what_it_was_before_the_strokes(layer: Labels) -> None:
@@ -350,23 +486,36 @@ def test_a_tile_is_compared_with_what_it_was_before_the_strokes(layer: Labels) -
     layer.undo()
     annotation.mark(tile)
     assert annotation.reviews() == [review(before[:32, :32], layer.data[:32, :32])]
-    annotation.take_back()
+    annotation.undo()
     assert annotation.reviews() == []
 
 
-def test_strokes_that_left_the_history_are_still_compared(layer: Labels) -> None:
+def test_strokes_that_left_the_log_are_still_compared(layer: Labels, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(actions, "MOST", 1000)
+    monkeypatch.setattr(actions, "LEAST", 20)
     annotation, before = Annotation(layer), layer.data.copy()
-    for i in range(layer._history_limit + 5):
+    for i in range(40):
         layer.paint((i % 60, i % 50), i + 2)
     annotation.mark(Mark(State.CONFIRMED, ALL))
     assert annotation.reviews() == [review(before, layer.data)]
+
+
+def test_what_was_learned_is_not_reviewed_after_undo_and_redo(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    stroke(layer, 5, (40, 40))
+    annotation.mark(Mark(State.CONFIRMED, ALL))
+    take(annotation)
+    for step in (layer.undo, layer.undo, layer.redo, layer.redo):
+        step()
+    assert annotation.tiles == 1
+    assert annotation.reviews() == take(annotation) == []
 
 
 def test_a_run_changes_what_is_proposed(layer: Labels) -> None:
     annotation, found = Annotation(layer), np.full((64, 64), 3, np.uint32)
     stroke(layer, 5, (40, 40))
     mine = layer.data == 5
-    write_region(annotation, ALL, found)
+    propose(annotation, ALL, found)
     annotation.mark(Mark(State.CONFIRMED, ALL))
     (seen,) = annotation.reviews()
     assert (seen.pixels, seen.pixels_changed) == (64 * 64, mine.sum()), "the stroke was on background"
@@ -448,7 +597,7 @@ def test_the_labels_are_reviewed_for_the_model_that_proposed_them(layer: Labels)
     annotation.choose(first)
     assert annotation.reviews() == old
     annotation.choose(other)
-    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    propose(annotation, ALL, np.full((64, 64), 3, np.uint32))
     assert annotation.reviews() == []
     before = layer.data.copy()
     stroke(layer, 6, (50, 50))
@@ -461,7 +610,7 @@ def test_the_labels_are_reviewed_for_the_model_that_proposed_them(layer: Labels)
 def test_a_model_that_proposes_what_is_there_already_is_reviewed_for_it(layer: Labels) -> None:
     annotation = Annotation(layer, model=ModelEntry("first"))
     annotation.choose(ModelEntry("other"))
-    write_region(annotation, ALL, layer.data.copy())
+    propose(annotation, ALL, layer.data.copy())
     annotation.mark(Mark(State.CONFIRMED, ALL))
     assert annotation.reviews() == [review(layer.data, layer.data)]
 
@@ -474,7 +623,7 @@ def test_a_child_goes_on_with_what_its_parent_proposed(layer: Labels) -> None:
     assert len(seen) == 1
     annotation.choose(child, parent)
     assert annotation.reviews() == seen
-    write_region(annotation, ALL, np.full((64, 64), 3, np.uint32))
+    propose(annotation, ALL, np.full((64, 64), 3, np.uint32))
     assert annotation.reviews() == seen
     annotation.choose(parent)
     assert annotation.reviews() == []

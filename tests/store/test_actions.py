@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.store import actions
 from napari_unet.store.actions import Action, Log, Runs
-
-if TYPE_CHECKING:
-    import pytest
 
 LABELS = hnp.arrays(np.uint32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9), elements=st.integers(0, 3))
 
@@ -33,6 +31,13 @@ def test_labels_of_few_objects_are_packed_small() -> None:
     assert Runs.pack(labels[:0]).unpack().shape == (0, 1000)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5), (7,), (0, 3)])
+def test_empty_labels_are_background(shape: tuple[int, ...]) -> None:
+    found = Runs.empty(shape, np.uint16).unpack()
+    assert found.dtype == np.uint16
+    np.testing.assert_array_equal(found, np.zeros(shape))
+
+
 @given(LABELS, st.data())
 @settings(max_examples=50, deadline=None)
 def test_an_action_knows_the_pixels_it_changed_and_no_others(before: np.ndarray, data: Any) -> None:
@@ -43,13 +48,20 @@ def test_an_action_knows_the_pixels_it_changed_and_no_others(before: np.ndarray,
     old = large.copy()
     large[region] = after
     new = large.copy()
-    action = Action.between("stroke", "cells", region, before, after)
-    if (before == after).all():
+    vouched = data.draw(st.none() | hnp.arrays(bool, before.shape))
+    action = Action.between("stroke", region, before, after, vouched)
+    if (before == after).all() and (vouched is None or not vouched.any()):
         assert action is None
         return
     assert action is not None
+    concerned = old != new
+    if vouched is not None:
+        concerned[region] |= vouched
+        known = np.zeros(large.shape, bool)
+        known[action.region] = action.vouched.unpack()
+        np.testing.assert_array_equal(known[region], vouched)
     for axis in range(before.ndim):  # each side of the box has a pixel that changed
-        ends = np.moveaxis(old[action.region] != new[action.region], axis, 0)[[0, -1]]
+        ends = np.moveaxis(concerned[action.region], axis, 0)[[0, -1]]
         assert ends.reshape(2, -1).any(axis=1).all()
     large[action.region] = action.before.unpack()
     np.testing.assert_array_equal(large, old)
@@ -59,19 +71,21 @@ def test_an_action_knows_the_pixels_it_changed_and_no_others(before: np.ndarray,
 
 def step(number: int, size: int = 1) -> Action:
     before = np.zeros(size, np.uint32)
-    after = np.arange(size, dtype=np.uint32) + number + 1
-    found = Action.between("stroke", "cells", (slice(0, size),), before, after, {"number": number})
+    after = np.random.default_rng(number).integers(1, 2**32, size, np.uint32)
+    found = Action.between("stroke", (slice(0, size),), before, after, about={"number": number})
     assert found is not None
     return found
 
 
 def test_undo_and_redo_walk_the_log() -> None:
-    log, steps = Log(), [step(i) for i in range(3)]
-    assert log.undo() is log.redo() is None
+    steps = [step(i) for i in range(3)]
+    log: Log[Action] = Log()
+    assert log.undo() is log.redo() is log.last is log.next is None
     for each in steps:
         log.do(each)
     assert [log.undo(), log.undo()] == steps[:0:-1]
-    assert log.redo() is steps[1]
+    assert log.redo() is log.last is steps[1]
+    assert log.next is steps[2]
     log.do(steps[0])  # the third is gone
     assert log.redo() is None
     assert log.actions == [steps[0], steps[1], steps[0]]
@@ -81,7 +95,7 @@ def test_undo_and_redo_walk_the_log() -> None:
 def test_the_oldest_are_let_go_but_never_the_last_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(actions, "MOST", 10_000)
     monkeypatch.setattr(actions, "LEAST", 5)
-    log = Log()
+    log: Log[Action] = Log()
     for i in range(100):
         log.do(step(i, size=100))
     assert 5 < len(log.actions) < 50

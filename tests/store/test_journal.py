@@ -11,66 +11,126 @@ import numpy as np
 import pytest
 
 from napari_unet import DataError
-from napari_unet.store.actions import Action
+from napari_unet.store.actions import Action, Runs
 from napari_unet.store.journal import FIRST_LINE, Journal
+
+SHAPE = (20, 30)
 
 
 def step(number: int) -> Action:
     before = np.zeros((4, 30), np.uint16)
     after = before.copy()
     after[1:3, number % 20 : number % 20 + 5] = number + 1
-    found = Action.between("stroke", "cells", (slice(10, 14), slice(0, 30)), before, after, {"number": number})
+    region = (slice(10, 14), slice(0, 30))
+    found = Action.between("stroke", region, before, after, before != after, {"number": number})
     assert found is not None
     return found
 
 
+def begun(path: Path) -> Journal:
+    """A journal of one layer, to which nothing was done yet."""
+    journal = Journal(path)
+    journal.begin("cells", "image", Runs.empty(SHAPE, np.uint16))
+    return journal
+
+
 def numbers(journal: Journal) -> list[Any]:
-    return [each.about["number"] for each in journal.log.actions[: journal.log.standing]]
+    return [each.about["number"] for each in journal.layers["cells"].actions]
 
 
 def test_what_was_done_and_taken_back_is_there_again(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "it.journal")
-    steps = [step(i) for i in range(5)]
+    path = tmp_path / "it.journal"
+    journal, steps = begun(path), [step(i) for i in range(5)]
     for each in steps:
-        journal.do(each)
-    assert journal.undo() is steps[4]
-    assert journal.undo() is steps[3]
-    assert journal.redo() is steps[3]
+        journal.do("cells", each)
+    journal.undo("cells")
+    journal.undo("cells")
+    journal.redo("cells")
+    journal.close()
+    again = Journal(path)
+    kept = again.layers["cells"]
+    assert again.cut == 0
+    assert kept.image == "image"
+    assert numbers(again) == [0, 1, 2, 3]
+    for found, given in zip([*kept.actions, *kept.undone], steps, strict=True):
+        assert (found.kind, found.region) == (given.kind, given.region)
+        assert (found.when, found.about) == (given.when, given.about)
+        for name in ("before", "after", "vouched"):
+            one, other = getattr(found, name).unpack(), getattr(given, name).unpack()
+            assert one.dtype == other.dtype
+            np.testing.assert_array_equal(one, other)
+    again.redo("cells")
+    again.close()
+    more = Journal(path)
+    assert numbers(more) == [0, 1, 2, 3, 4]
+    more.undo("cells")
+    more.do("cells", step(9))
+    more.close()
+    last = Journal(path)
+    assert numbers(last) == [0, 1, 2, 3, 9]
+    assert not last.layers["cells"].undone
+    last.close()
+
+
+def test_what_changes_no_pixel_is_there_too(tmp_path: Path) -> None:
+    journal, there = begun(tmp_path / "it.journal"), Runs.pack(np.ones((3, 3), np.uint16))
+    tile = Action("confirm tile", (slice(1, 4), slice(5, 8)), there, there, Runs.pack(np.ones((3, 3), bool)))
+    run = Action("segment", (slice(1, 4), slice(5, 8)), Runs.empty((3, 3), np.uint16), there)
+    journal.do("cells", tile)
+    journal.do("cells", run)
     journal.close()
     again = Journal(tmp_path / "it.journal")
-    assert again.cut == 0
-    assert numbers(again) == [0, 1, 2, 3]
-    for found, given in zip(again.log.actions, steps, strict=True):
-        assert (found.kind, found.labels, found.region) == (given.kind, given.labels, given.region)
-        assert (found.when, found.about) == (given.when, given.about)
-        for one, other in ((found.before, given.before), (found.after, given.after)):
-            assert one.values.dtype == other.values.dtype
-            np.testing.assert_array_equal(one.unpack(), other.unpack())
-    assert again.redo() is again.log.actions[4]
-    assert again.redo() is None
-    again.do(step(9))
+    first, second = again.layers["cells"].actions
+    assert first.after is first.before
+    assert first.vouched.unpack().all()
+    assert second.vouched is None
     again.close()
-    last = Journal(tmp_path / "it.journal")
-    assert numbers(last) == [0, 1, 2, 3, 4, 9]
-    last.close()
+
+
+def test_layers_are_told_apart_begun_anew_and_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "it.journal"
+    journal, other = begun(path), np.full((5, 6), 3, np.uint8)
+    journal.do("cells", step(0))
+    journal.begin("other", "image 2", Runs.pack(other))
+    journal.do("cells", step(1))
+    journal.undo("cells")
+    journal.close()
+    journal = Journal(path)
+    expected = np.zeros(SHAPE, np.uint16)
+    expected[step(0).region] = step(0).after.unpack()
+    np.testing.assert_array_equal(journal.layers["cells"].now(), expected)
+    np.testing.assert_array_equal(journal.layers["other"].now(), other)
+    journal.begin("cells", "image", Runs.pack(np.ones(SHAPE, np.uint16)), [step(7)])
+    journal.forget("other")
+    journal.close()
+    journal = Journal(path)
+    assert list(journal.layers) == ["cells"]
+    assert numbers(journal) == [7]
+    assert journal.layers["cells"].now()[0, 0] == 1
+    journal.close()
 
 
 def test_wherever_the_file_ends_the_whole_records_stand_and_it_goes_on(tmp_path: Path) -> None:
     path = tmp_path / "it.journal"
-    journal = Journal(path)
-    ends = [path.stat().st_size]
+    journal = begun(path)
+    start = path.stat().st_size
+    ends = [start]
     for i in range(3):
-        journal.do(step(i))
+        journal.do("cells", step(i))
         ends.append(path.stat().st_size)
     journal.close()
     whole = path.read_bytes()
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         journal = Journal(path)
+        assert journal.cut == length - max([0, *(e for e in (len(FIRST_LINE), *ends) if e <= length)])
+        if length < start:
+            assert not journal.layers
+            journal.close()
+            continue
         standing = sum(length >= end for end in ends[1:])
         assert numbers(journal) == list(range(standing))
-        assert journal.cut == length - max([0, *(end for end in ends if end <= length)])
-        journal.do(step(7))
+        journal.do("cells", step(7))
         journal.close()
         again = Journal(path)
         assert numbers(again) == [*range(standing), 7]
@@ -80,10 +140,10 @@ def test_wherever_the_file_ends_the_whole_records_stand_and_it_goes_on(tmp_path:
 @pytest.mark.parametrize("at", [0, 5, 40, -1])
 def test_a_record_that_rotted_ends_the_log(at: int, tmp_path: Path) -> None:
     path = tmp_path / "it.journal"
-    journal = Journal(path)
-    journal.do(step(0))
+    journal = begun(path)
+    journal.do("cells", step(0))
     begin = path.stat().st_size
-    journal.do(step(1))
+    journal.do("cells", step(1))
     journal.close()
     data = bytearray(path.read_bytes())
     data[begin + at if at >= 0 else at] ^= 0xFF
@@ -104,21 +164,31 @@ def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
         Journal(tmp_path / "nowhere" / "it.journal")
 
 
+def test_a_journal_that_is_being_written_is_opened_by_nobody_else(tmp_path: Path) -> None:
+    journal = begun(tmp_path / "it.journal")
+    with pytest.raises(DataError, match="open in another program"):
+        Journal(tmp_path / "it.journal")
+    journal.do("cells", step(0))
+    journal.close()
+    again = Journal(tmp_path / "it.journal")
+    assert numbers(again) == [0]
+    again.close()
+
+
 def test_an_action_that_finds_the_disk_full_is_not_there_and_the_next_ones_are(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    journal = Journal(tmp_path / "it.journal")
-    journal.do(step(0))
-    for fails in (lambda: journal.do(step(1)), journal.undo):
+    journal = begun(tmp_path / "it.journal")
+    journal.do("cells", step(0))
+    for fails in (lambda: journal.do("cells", step(1)), lambda: journal.undo("cells")):
         with monkeypatch.context() as broken:
             broken.setattr("napari_unet.store.journal._sync", full)
             with pytest.raises(OSError, match="No space left"):
                 fails()
-        assert numbers(journal) == [0]
-    journal.do(step(2))
+    journal.do("cells", step(2))
     journal.close()
     again = Journal(tmp_path / "it.journal")
     assert (numbers(again), again.cut) == ([0, 2], 0)
@@ -129,10 +199,10 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
-from test_journal import Journal, step
-journal = Journal(Path({path!r}))
+from test_journal import begun, step
+journal = begun(Path({path!r}))
 for i in range(100_000):
-    journal.do(step(i))
+    journal.do("cells", step(i))
     print(i, flush=True)
 """
 
@@ -151,4 +221,3 @@ def test_no_action_that_was_confirmed_is_lost_in_a_kill(kill: int, tmp_path: Pat
     journal = Journal(path)
     assert numbers(journal) in (list(range(confirmed + 1)), list(range(confirmed + 2)))
     journal.close()
-    assert path.read_bytes().startswith(FIRST_LINE)

@@ -1,0 +1,89 @@
+"""A line of the dock that offers to restore what an earlier session did to labels of the image that is open."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_unet.gui.look import button, label, row, say, set_property
+from napari_unet.gui.segment_section import add_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_unet.gui.session import Session
+    from napari_unet.store.journal import Kept
+
+
+class Offer(QWidget):
+    """Asks once for each image; who does not answer is asked again at the next start.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    """
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.line = label("", "warn")
+        self.restore = button(
+            "Restore",
+            "Bring the labels back as a new layer, with strokes and marks; no other layer changes.",
+            self._restore,
+        )
+        self.discard = button("Discard", "Do not ask again; the journal stays on the disk for 30 days.", self._discard)
+        self.buttons = QWidget()
+        self.buttons.setLayout(row(self.restore, self.discard))
+        column = QVBoxLayout(self)
+        column.setContentsMargins(8, 4, 6, 4)
+        column.addWidget(self.line)
+        column.addWidget(self.buttons)
+        set_property(self.restore, "primary", True)
+        self._kept: list[Kept] = []
+        session.image_changed.connect(self.show_offer)
+        session.busy_changed.connect(self.show_offer)
+        self.show_offer()
+
+    def show_offer(self) -> None:
+        """Offer what fits the image by name and shape; not while a result is on its way to other labels."""
+        session, source = self.session, self.session.source
+        self._kept = session.leftovers.of(source.layer.name, source.shape) if source is not None else []
+        self.setVisible(bool(self._kept))
+        self.buttons.setVisible(bool(self._kept))
+        self.restore.setEnabled(session.busy != "segment")
+        if self._kept:
+            say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored.")
+
+    def _restore(self) -> None:
+        session, kept = self.session, self._kept
+        source = session.source
+        if source is None:
+            return
+        with session.told():
+            for each in kept:
+                outlined = not any(action.about.get("task") == "classes" for action in each.actions)
+                labels = add_labels(session, source, each.now(), outlined=outlined)
+                session.set_labels(labels, foreign=True, first=each.labels, done=each.actions)
+            self._settle(kept)
+            self.setVisible(True)
+            say(self.line, f"Restored {_said(kept)}.")
+
+    def _discard(self) -> None:
+        self._settle(self._kept)
+
+    def _settle(self, kept: list[Kept]) -> None:
+        self.session.leftovers.settle(kept)
+        self.show_offer()
+
+
+def _said(kept: Sequence[Kept]) -> str:
+    """Say how many actions there are, and when the last one was done."""
+    count = sum(len(each.actions) for each in kept)
+    last = datetime.fromtimestamp(max(action.when for each in kept for action in each.actions))
+    today = last.date() == datetime.now().date()
+    when = f"{last:%H:%M}" if today else f"{last.day} {last:%B, %H:%M}"
+    return f"{count} action{'s' * (count != 1)} from {when}"

@@ -1,0 +1,203 @@
+"""The journal of a session holds what was done, however the session ended, and does not stay for ever."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+
+from napari_unet.gui import journals
+from napari_unet.gui.journals import Leftovers, SessionJournal
+from napari_unet.gui.marks import Mark
+from napari_unet.gui.strokes import Annotation
+from napari_unet.learn.corrections import State
+from napari_unet.store.actions import Runs
+from napari_unet.store.journal import Journal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SHAPE = (64, 64)
+
+
+def annotated(journal: SessionJournal, name: str = "cells_unet_labels", image: str = "cells") -> Annotation:
+    annotation = Annotation(Labels(np.zeros(SHAPE, np.uint32), name=name))
+    annotation.page = journal.page(name, image, Runs.empty(SHAPE, np.uint32))
+    return annotation
+
+
+def files() -> list[Path]:
+    return sorted(journals.folder().iterdir()) if journals.folder().exists() else []
+
+
+def crash(journal: SessionJournal) -> None:
+    """As if the program were killed: the file is closed, and nothing else is done."""
+    assert journal._file is not None
+    journal._file.close()
+
+
+def test_nothing_is_written_before_something_is_done() -> None:
+    journal = SessionJournal()
+    annotation = annotated(journal)
+    assert not files()
+    annotation.layer.paint((5, 5), 3)
+    assert [path.suffix for path in files()] == [journals.SUFFIX]
+    journal.end()
+    assert [path.suffix for path in files()] == [journals.ENDED]
+    annotation.layer.paint((9, 9), 3)  # after the end
+    left = Leftovers()
+    assert not left.of("cells", SHAPE)
+    left.close()
+
+
+def test_what_was_done_is_left_over_after_a_crash() -> None:
+    journal = SessionJournal()
+    annotation, other = annotated(journal), annotated(journal, image="others")
+    other.layer.paint((1, 1), 1)
+    annotation.layer.paint((5, 5), 3)
+    annotation.layer.paint((30, 30), 4)
+    annotation.layer.undo()
+    annotation.mark(Mark(State.CONFIRMED, (slice(0, 9), slice(0, 9))))
+    running = Leftovers()
+    assert not running.of("cells", SHAPE), "the session goes on"
+    running.close()
+    crash(journal)
+    left = Leftovers()
+    assert not left.of("cells", (9, 9))
+    assert not left.of("something else", SHAPE)
+    (kept,) = left.of("cells", SHAPE)
+    assert [action.kind for action in kept.actions] == ["stroke", "confirm tile"]
+    np.testing.assert_array_equal(kept.now(), annotation.layer.data)
+    assert not Leftovers().of("cells", SHAPE), "only one program offers it"
+    again = Annotation(Labels(kept.now()), done=kept.actions)
+    np.testing.assert_array_equal(again.state(), annotation.state())
+    assert (again.strokes, again.tiles) == (1, 1)
+    left.settle([kept])
+    left.close()
+    left = Leftovers()
+    assert not left.of("cells", SHAPE)
+    (kept,) = left.of("others", SHAPE)
+    left.settle([kept])
+    assert [path.suffix for path in files()] == [journals.ENDED]
+    left.close()
+
+
+def test_labels_that_got_other_data_are_left_over_as_they_are_then() -> None:
+    journal = SessionJournal()
+    annotation = annotated(journal)
+    layer = annotation.layer
+    layer.paint((5, 5), 3)
+    layer.paint((30, 30), 4)
+    annotation.mark(Mark(State.CONFIRMED, (slice(0, 9), slice(0, 9))))
+    other = layer.data.copy()
+    other[28:] = 0
+    layer.data = other
+    layer.paint((50, 50), 7)
+    crash(journal)
+    left = Leftovers()
+    (kept,) = left.of("cells", SHAPE)
+    np.testing.assert_array_equal(kept.now(), layer.data)
+    again = Annotation(Labels(kept.now()), done=kept.actions)
+    np.testing.assert_array_equal(again.state(), annotation.state())
+    assert (again.strokes, again.tiles) == (annotation.strokes, annotation.tiles) == (3, 1)
+    again.undo()
+    assert not again.undoes, "what was before the other data cannot be taken back"
+    left.close()
+
+
+@pytest.mark.parametrize("fails", ["folder", "disk"])
+def test_without_a_journal_the_work_goes_on(fails: str, told: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    if fails == "folder":
+        journals.folder().parent.mkdir(parents=True, exist_ok=True)
+        journals.folder().write_text("no folder")
+    journal = SessionJournal()
+    annotation = annotated(journal)
+    with monkeypatch.context() as broken:
+        if fails == "disk":
+            broken.setattr("napari_unet.store.journal._sync", full)
+        for i in range(3):
+            annotation.layer.paint((5, 5 + 9 * i), 3)
+    annotation.undo()
+    assert annotation.strokes == 2
+    assert len(told) == 1
+    assert "cannot be written" in told[0]
+    journal.end()
+
+
+def test_old_journals_and_too_many_are_removed() -> None:
+    journals.folder().mkdir(parents=True)
+    for i in range(journals.NEWEST + 5):
+        Journal(journals.folder() / f"2026-01-{i + 1:02}{journals.ENDED if i % 2 else journals.SUFFIX}").close()
+    newest = files()[-journals.NEWEST :]
+    os.utime(newest[7], (0, 0))
+    running = Journal(journals.folder() / f"2025-01-01{journals.SUFFIX}")
+    notes = journals.folder() / "notes.txt"
+    notes.write_text("mine")
+    journals.sweep()
+    assert files() == [running.path, *newest[:7], *newest[8:], notes]
+    running.close()
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import numpy as np
+from napari.components import ViewerModel
+from napari_unet.gui import models
+from napari_unet.gui.session import Session
+
+folder = Path(sys.argv[1])
+models.shipped = list
+models.Path = Path
+for kill in range(10):
+    models.folder = lambda: folder / str(kill) / "models"
+    said, say = os.pipe()
+    child = os.fork()
+    if not child:
+        viewer = ViewerModel()
+        viewer.add_image(np.zeros((64, 64)), name="cells")
+        session = Session(viewer)
+        labels = viewer.add_labels(np.zeros((64, 64), np.uint32))
+        session.set_labels(labels)
+        for i in range(10**6):
+            with labels.block_history():
+                for j in range(3):
+                    labels.paint((7 * i % 64, (i + j) % 64), i + 1)
+            os.write(say, b".")
+        os._exit(0)
+    os.close(say)
+    done = 0
+    while done < 5 + 7 * kill:
+        done += len(os.read(said, 1))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    while more := os.read(said, 1000):
+        done += len(more)
+    print(done)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the sessions are made by fork")
+def test_no_stroke_that_was_painted_is_lost_in_a_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = [sys.executable, "-c", KILLED, str(tmp_path)]
+    said = subprocess.run(script, capture_output=True, text=True, check=True).stdout.split()
+    assert len(said) == 10
+    for kill, count in enumerate(map(int, said)):
+        monkeypatch.setattr(journals.models, "folder", lambda kill=kill: tmp_path / str(kill) / "models")
+        left = Leftovers()
+        (kept,) = left.of("cells", SHAPE)
+        assert len(kept.actions) in (count, count + 1)
+        labels = Labels(np.zeros(SHAPE, np.uint32))
+        for i in range(len(kept.actions)):
+            for j in range(3):
+                labels.paint((7 * i % 64, (i + j) % 64), i + 1)
+        np.testing.assert_array_equal(kept.now(), labels.data)
+        left.close()
