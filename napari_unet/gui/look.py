@@ -64,7 +64,7 @@ class Theme:
         self.text, self.icon = QColor(colours["text"]), QColor(colours["icon"])
         self.background = QColor(colours["background"])
         self.accent = QColor("#5b7be0" if self.dark else "#3557c4")
-        self.chosen = QColor(colours["highlight"])
+        self.chosen = QColor(colours["primary"])
         self.quiet = _between(self.text, self.background, 0.35)
         size = float(str(theme.font_size).removesuffix("pt"))
         self.sheet = SHEET.format(

@@ -112,7 +112,8 @@ class Rows(QStyledItemDelegate):
             return
         painter.save()
         whole: QRect = option.rect
-        if option.state & QStyle.StateFlag.State_Selected:
+        selected = bool(option.state & QStyle.StateFlag.State_Selected)
+        if selected:
             painter.fillRect(whole, theme.chosen)
         if version.used:
             painter.fillRect(QRect(whole.left(), whole.top() + 2, self.BAR, whole.height() - 4), theme.accent)
@@ -127,7 +128,7 @@ class Rows(QStyledItemDelegate):
         _two(painter, upper, name, version.score)
         font.setBold(False)
         painter.setFont(font)
-        painter.setPen(theme.quiet)
+        painter.setPen(theme.text if selected else theme.quiet)
         _two(painter, upper.translated(0, line), version.origin, _date(version.head.provenance.date))
         painter.restore()
 
