@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 # Okabe and Ito's: told apart by the colour-blind too, and readable as squares on both themes
 COLOURS: dict[int | None, str] = {GAINED: "#e69f00", LOST: "#56b4e9", CHANGED: "#cc79a7"}
+OPACITY = 0.6  # filled, for the outlines of the labels have all colours; the image stays to be seen
 ROWS = 8  # of the table that are seen at once
 
 
@@ -68,7 +69,8 @@ class Comparison(QWidget):
         self.table = QTableWidget(0, 4)
         self.table.setToolTip(
             "AP at IoU .50 (of classes: Dice) on each tile that you called right: of all objects, true or found,\n"
-            "the share that agree. The arrow points to the better one. * It learned from this tile."
+            "the share that agree. The arrow points to the better one. * It learned from this tile.\n"
+            "Labels that were mended rather than drawn anew also flatter the model that proposed them."
         )
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
@@ -227,7 +229,11 @@ class Comparison(QWidget):
         active = selection.active
         colours = {None: "transparent", 0: "transparent"} | COLOURS
         layer = self.session.viewer.add_labels(
-            picture, name=f"{source.layer.name}_differences", colormap=DirectLabelColormap(color_dict=colours), **place
+            picture,
+            name=f"{source.layer.name}_differences",
+            colormap=DirectLabelColormap(color_dict=colours),
+            opacity=OPACITY,
+            **place,
         )
         if active is not None:
             selection.active = active
@@ -236,12 +242,12 @@ class Comparison(QWidget):
         names = [f"“{escape(entry.name)}”" for entry in compared.models]
         unit = "" if compared.models[0].get().task == "instances" else " px"
         parts = [
-            (GAINED, difference.gained, f"only {names[0]} finds"),
-            (LOST, difference.lost, f"only {names[1]} finds"),
-            (CHANGED, difference.changed, "in both, but not the same (coloured where they differ)"),
+            (GAINED, difference.gained, f"found by {names[0]} only"),
+            (LOST, difference.lost, f"found by {names[1]} only"),
+            (CHANGED, difference.changed, "found by both, drawn differently"),
         ]
         lines = [f'<span style="color:{COLOURS[k]}">■</span> {count}{unit} {what}' for k, count, what in parts]
-        say(self.legend, "<br>".join([*lines, f"{difference.same}{unit} the same in both"]))
+        say(self.legend, "<br>".join([*lines, f"{difference.same}{unit} found by both alike"]))
         self.hide_button.setVisible(True)
 
     def hide_difference(self) -> None:

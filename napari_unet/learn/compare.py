@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy import ndimage as ndi
 
 from napari_unet.learn.matching import match_objects
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 SAME = 0.75  # two outlines of one object by two people reach about as much
 TOUCH = 0.1  # IoU from which an object of one is an object of the other, drawn otherwise
 GAINED, LOST, CHANGED = 1, 2, 3  # in the picture
-LINE = 2  # pixels: thin, and still to be seen from afar
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +24,7 @@ class Difference:
     Attributes
     ----------
     picture : uint8 array, the shape of the labels
-        `GAINED` and `LOST` on the outlines of objects, `CHANGED` on the pixels that differ, else 0.
+        `GAINED` and `LOST` on whole objects, `CHANGED` where both have an object and its pixels differ, else 0.
     same, changed, gained, lost : int
         Objects, or for classes pixels: in both alike; in both, otherwise; only in the new ones; only in the old ones.
     """
@@ -58,8 +56,8 @@ def object_difference(old: NDArray[np.integer[Any]], new: NDArray[np.integer[Any
     rest = match_objects(rest_old, rest_new, TOUCH)  # in two rounds: one of 0.1 would rather have two bad pairs
     picture = np.zeros(old.shape, np.uint8)
     picture[_numbered(rest_old, rest.truth) != _numbered(rest_new, rest.prediction)] = CHANGED
-    picture[_outlines(np.where(np.isin(rest_old, rest.missed), rest_old, 0))] = LOST
-    picture[_outlines(np.where(np.isin(rest_new, rest.spurious), rest_new, 0))] = GAINED
+    picture[np.isin(rest_old, rest.missed)] = LOST
+    picture[np.isin(rest_new, rest.spurious)] = GAINED
     return Difference(picture, len(same.truth), len(rest.truth), len(rest.spurious), len(rest.missed))
 
 
@@ -86,12 +84,3 @@ def _numbered(labels: NDArray[Any], ids: NDArray[Any]) -> NDArray[np.intp]:
     at = np.searchsorted(ids, labels, sorter=order).clip(max=len(ids) - 1)
     place = order[at]
     return np.where(ids[place] == labels, place + 1, 0)
-
-
-def _outlines(labels: NDArray[Any]) -> NDArray[np.bool_]:
-    """Return the pixels of objects that are nearer than `LINE` to another object or the background, in their plane."""
-    axes = tuple(range(max(labels.ndim - 2, 0), labels.ndim))
-    size = 2 * LINE - 1
-    least = ndi.minimum_filter(labels, size=size, axes=axes)
-    most = ndi.maximum_filter(labels, size=size, axes=axes)
-    return (labels > 0) & (least != most)

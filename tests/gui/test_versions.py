@@ -89,6 +89,7 @@ def write_name(at, name: str) -> None:
     editor.selectAll()
     QTest.keyClicks(editor, name)
     QTest.keyClick(editor, Qt.Key.Key_Return)
+    at.wait(lambda: not versions(at)._is_named())
     at.wait()
 
 
@@ -282,10 +283,10 @@ def test_two_versions_are_compared_on_the_tiles_and_in_view(two, finds) -> None:
     assert table.rowCount() == 2
     assert not comparison.flattered.text(), "none of them learned from it"
     legend = comparison.legend.text()
-    assert "2 only “cells · 1” finds" in legend
-    assert "1 only “tiny” finds" in legend
-    assert "1 in both, but" in legend
-    assert "12 the same" in legend
+    assert "2 found by “cells · 1” only" in legend
+    assert "1 found by “tiny” only" in legend
+    assert "1 found by both, drawn" in legend
+    assert "12 found by both alike" in legend
     layer = two.viewer.layers["cells_differences"]
     assert set(np.unique(layer.data)) == {0, GAINED, LOST, CHANGED}
     assert layer not in two.session.candidates()

@@ -43,9 +43,7 @@ def test_gained_lost_and_changed_are_told_apart() -> None:
     assert (changed[:, 4:10] == 0).all()
     assert (changed[:, 10:] == CHANGED).all()
     for at, kind in ((np.s_[40:50, 40:50], LOST), (np.s_[5:15, 40:50], GAINED)):
-        square = found.picture[at]
-        assert (square[0] == kind).all()
-        assert not square[3:-3, 3:-3].any(), "only its outline is drawn"
+        assert (found.picture[at] == kind).all()
 
 
 def test_an_object_cut_in_two_is_changed_and_one_gained() -> None:
@@ -84,15 +82,6 @@ def test_classes_are_compared_pixel_by_pixel() -> None:
     found = class_difference(old, new)
     assert found.picture.tolist() == [[0, GAINED, LOST, CHANGED, 0]]
     assert counts(found) == (1, 1, 1, 1)
-
-
-def test_outlines_lie_in_the_plane() -> None:
-    old = np.zeros((3, 20, 20), np.uint32)
-    new = old.copy()
-    new[1, 5:15, 5:15] = 1
-    picture = object_difference(old, new).picture
-    assert not picture[[0, 2]].any()
-    assert not picture[1, 8:12, 8:12].any()
 
 
 def test_labels_of_other_shapes_are_refused() -> None:
