@@ -88,6 +88,17 @@ class Rows(QStyledItemDelegate):
     def __init__(self) -> None:
         super().__init__()
         self.theme: Theme | None = None
+        self.editing = False  # a name is being written, which must not be disturbed
+
+    def createEditor(self, parent: QWidget | None, option: QStyleOptionViewItem, index: QModelIndex) -> QWidget | None:
+        """Begin to edit a name."""
+        self.editing = True
+        return super().createEditor(parent, option, index)
+
+    def destroyEditor(self, editor: QWidget | None, index: QModelIndex) -> None:
+        """End it."""
+        self.editing = False
+        super().destroyEditor(editor, index)
 
     def height(self, view: QWidget) -> int:
         """Return the height of a row in pixels."""

@@ -121,7 +121,7 @@ class Versions(QWidget):
         session = self.session
         if session.closed:
             return
-        if session.busy == "save" or self._is_named():
+        if session.busy == "save" or self._rows.editing:
             self._later.start(SETTLE)
             return
         where = models.folder()
@@ -134,11 +134,6 @@ class Versions(QWidget):
         else:
             self.show_versions()  # a file may hold something else now
 
-    def _is_named(self) -> bool:
-        """Return whether a name is being written, which must not be disturbed."""
-        item = self.list.currentItem()
-        return item is not None and self.list.isPersistentEditorOpen(item)
-
     def showEvent(self, event: Any) -> None:
         """Look again whenever the part is opened: not every disk tells what changed on it."""
         super().showEvent(event)
@@ -146,7 +141,7 @@ class Versions(QWidget):
 
     def show_versions(self) -> None:
         """Show the versions as they are, the newest first."""
-        if self.isHidden() or self._is_named():
+        if self.isHidden() or self._rows.editing:
             return
         chosen = self.chosen()
         self._shown, trouble = self._versions()

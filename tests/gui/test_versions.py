@@ -89,7 +89,7 @@ def write_name(at, name: str) -> None:
     editor.selectAll()
     QTest.keyClicks(editor, name)
     QTest.keyClick(editor, Qt.Key.Key_Return)
-    at.wait(lambda: not versions(at)._is_named())
+    at.wait(lambda: not versions(at)._rows.editing)
     at.wait()
 
 
@@ -152,7 +152,7 @@ def test_a_copy_is_exported(two, tmp_path: Path) -> None:
     versions(two).export(tmp_path / "given away")
     two.wait()
     copy = Model.load(tmp_path / "given away.unet")
-    assert copy.version == two.session.models[0].get().version
+    assert copy.version == versions(two).chosen().entry.get().version
     assert copy.provenance.parent
     assert "given away.unet" in versions(two).note.text()
 
