@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from napari_unet.gui import models, runs
 from napari_unet.gui.look import Fold
 from napari_unet.jobs import Progress
 from napari_unet.learn.compare import CHANGED, GAINED, LOST
+from napari_unet.learn.outcome import recorded
+from napari_unet.learn.train import TrainResult
 from napari_unet.model import Model, Provenance
 
 if TYPE_CHECKING:
@@ -218,29 +221,6 @@ def test_a_version_whose_file_breaks_is_not_used(two, own_folder: Path, told) ->
     assert two.session.model is before
 
 
-def test_what_is_learned_and_kept_becomes_a_version(desk, own_folder: Path) -> None:
-    at = opened(desk(disks()))
-    confirm(at)
-    for _ in range(2):
-        at.dock.finetune.settings.set("steps", 1)
-        at.dock.finetune.settings.set("batch", 1)
-        at.click(at.dock.finetune.start)
-        at.wait()
-        at.click(at.dock.finetune.keep)
-        at.wait()
-    assert names(at)[:2] == ["tiny · 2", "tiny · 1"]
-    newest, first = versions(at)._shown[:2]
-    assert newest.used
-    assert newest.origin == "1 tile · from tiny · 1"
-    assert first.origin == "1 tile · from tiny"
-    select(at, "tiny · 1")
-    tool(at, "compare")
-    at.wait()
-    comparison = versions(at).comparison
-    assert "“tiny · 1” and “tiny · 2” learned from them, so they flatter both" in comparison.flattered.text()
-    assert comparison.table.item(0, 1).text().endswith("*")
-
-
 def confirm(at) -> None:
     """Call all of an image right, whose labels are exact."""
     at.click(at.dock.correct.empty)
@@ -337,17 +317,42 @@ def test_models_that_find_other_things_are_not_compared(two, told) -> None:
     assert "choose two that find the same" in told[0]
 
 
+def test_what_is_learned_and_kept_becomes_a_version(desk, finds, monkeypatch: pytest.MonkeyPatch) -> None:
+    def learn(entry, corrections, settings, stop):
+        model = entry.get()
+        yield Progress(1, 1, "steps")
+        result = TrainResult(model, None, None, 1)
+        origin = Provenance.now(recipe=recorded(model, corrections, result), parent=model.version)
+        new = Model.new(width=8, depth=2, seed=len(names(at))).network
+        return replace(result, model=replace(model, network=new, provenance=origin))
+
+    monkeypatch.setattr(runs, "learn", learn)
+    at = opened(desk(disks()))
+    confirm(at)
+    for _ in range(2):
+        at.click(at.dock.finetune.start)
+        at.wait()
+        at.click(at.dock.finetune.keep)
+        at.wait()
+    assert names(at)[:2] == ["tiny · 2", "tiny · 1"]
+    newest, first = versions(at)._shown[:2]
+    assert newest.used
+    assert newest.origin == "1 tile · from tiny · 1"
+    assert first.origin == "1 tile · from tiny"
+    select(at, "tiny · 1")
+    tool(at, "compare")
+    at.wait()
+    comparison = versions(at).comparison
+    assert "“tiny · 1” and “tiny · 2” learned from them, so they flatter both" in comparison.flattered.text()
+    assert comparison.table.item(0, 1).text().endswith("*")
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     def compare(*_: object):
         for i in range(10**6):
             yield Progress(i % 9, 9, "what is in view, tiny")
-            two_ms()
-
-    def two_ms() -> None:
-        import time
-
-        time.sleep(0.002)
+            time.sleep(0.002)
 
     monkeypatch.setattr(runs, "compare", compare)
 
