@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from napari_unet.model_file import (
     Provenance,
     Task,
     check_suffix,
+    digest,
     packed,
     read,
     weights_of,
@@ -113,11 +113,7 @@ class Model:
     @property
     def version(self) -> str:
         """Twelve hexadecimal digits that stand for the weights."""
-        digest = hashlib.sha256()
-        for name, tensor in weights_of(self.network).items():
-            digest.update(name.encode())
-            digest.update(tensor.numpy().tobytes())
-        return digest.hexdigest()[:12]
+        return digest(weights_of(self.network))
 
     @classmethod
     def new(

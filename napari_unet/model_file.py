@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
@@ -12,7 +14,7 @@ from napari_unet.errors import ModelFileError
 from napari_unet.nets.config import UNetConfig
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -34,6 +36,7 @@ _MAX_WINDOWS = 4_096  # of images that a model remembers; ours are 2,048, of sta
 _DTYPES = {"F16", "BF16", "F32"}
 _BASE = "base."  # before the names of the weights of a model's base
 _FAMILIAR = "familiar"
+_TOLD = ("name", "task", "classes", "channels", "normalisation", "decode", "provenance")  # and checked together
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Provenance:
     notices : tuple of str
         Licence notices that go with the weights.
     recipe : mapping
-        The training settings, as plain values.
+        The training settings, as plain values; of a fine-tuned model also what came of it, see
+        :mod:`napari_unet.learn.outcome`.
     code_version : str
         Version of napari-unet-live that trained it.
     date : str
@@ -104,6 +108,29 @@ class Provenance:
         return cls(code_version=code_version(), date=datetime.now(UTC).isoformat(timespec="seconds"), **known)
 
 
+@dataclass(frozen=True)
+class Head:
+    """What a model file says of itself before its weights are read.
+
+    Attributes
+    ----------
+    ndim : int
+        Spatial dimensions that the network sees at once.
+    task, classes
+        As in :class:`~napari_unet.model.Model`.
+    provenance : Provenance
+        Where the model comes from.
+    version : str
+        `Model.version`; empty in files of earlier programs.
+    """
+
+    ndim: int
+    task: Task
+    classes: tuple[str, ...]
+    provenance: Provenance
+    version: str = ""
+
+
 def code_version() -> str:
     """Return the version of the installed distribution, or ``"unknown"`` when run from a bare folder."""
     try:
@@ -123,6 +150,15 @@ def weights_of(network: UNet) -> dict[str, Tensor]:
     return {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
+def digest(weights: Mapping[str, Tensor]) -> str:
+    """Return twelve hexadecimal digits that stand for weights."""
+    found = hashlib.sha256()
+    for name, tensor in weights.items():
+        found.update(name.encode())
+        found.update(tensor.numpy().tobytes())
+    return found.hexdigest()[:12]
+
+
 def packed(records: Sequence[Mapping[str, Any]], *, half: bool) -> bytes:
     """Return a model file: weights, and headers that say their architecture and all else.
 
@@ -137,15 +173,19 @@ def packed(records: Sequence[Mapping[str, Any]], *, half: bool) -> bytes:
     import torch
     from safetensors.torch import save
 
-    tensors, headers = {}, {}
+    tensors: dict[str, Tensor] = {}
+    headers: dict[str, str] = {}
     for prefix, record in zip(("", _BASE)[: len(records)], records, strict=True):
         header = dict(record)
         network, familiar = header.pop("network"), header.pop(_FAMILIAR)
-        for key, value in weights_of(network).items():
-            tensors[prefix + key] = value.half() if half and value.ndim > 1 else value.clone()  # the base may share it
+        weights = weights_of(network)
+        kept = {key: value.half() if half and value.ndim > 1 else value for key, value in weights.items()}
+        tensors |= {prefix + key: value.clone() for key, value in kept.items()}  # the base may share it
         if familiar is not None:
             tensors[prefix + _FAMILIAR] = torch.from_numpy(familiar).half()
-        headers[prefix + _KEY] = json.dumps({"schema": SCHEMA, "config": network.config.to_dict(), **header})
+        version = digest({key: value.float() for key, value in kept.items()})  # as they will be read
+        head = {"schema": SCHEMA, "config": network.config.to_dict(), "version": version}
+        headers[prefix + _KEY] = json.dumps(head | header)
     return save(tensors, metadata=headers)
 
 
@@ -164,21 +204,11 @@ def read(path: Path, keys: Collection[str]) -> list[dict[str, Any]]:
     list of dict
         The fields of the model, and of its base if it has one.
     """
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            declared = int.from_bytes(file.read(8), "little")
-        if size < 8 or declared > min(size - 8, _MAX_HEADER):
-            raise ModelFileError(f"{path.name!r} is not a whole model file: copy it again, or export it again.")
-        with safe_open(path, framework="pt") as file:
-            headers, names = file.metadata() or {}, set(file.keys())
-            parts = [_read_part(path.name, file, headers.get(_KEY), names, "", keys)]
-            if _BASE + _KEY in headers:
-                parts.append(_read_part(path.name, file, headers[_BASE + _KEY], names, _BASE, keys))
-    except (SafetensorError, OSError) as error:
-        raise ModelFileError(f"{path.name!r} is not a whole model file ({error}): copy it again.") from error
+    with _opened(path, "pt") as file:
+        headers, names = file.metadata() or {}, set(file.keys())
+        parts = [_read_part(path.name, file, headers.get(_KEY), names, "", keys)]
+        if _BASE + _KEY in headers:
+            parts.append(_read_part(path.name, file, headers[_BASE + _KEY], names, _BASE, keys))
     kinds = {(part["network"].config, part["task"], part["channels"]) for part in parts}
     if len(kinds) > 1:  # a base that sees or says something else
         raise ModelFileError(f"The header of {path.name!r} contradicts itself: export the model again.")
@@ -187,6 +217,32 @@ def read(path: Path, keys: Collection[str]) -> list[dict[str, Any]]:
             f"The weights in {path.name!r} do not fit its architecture ({min(names)!r}): export the model again."
         )
     return parts
+
+
+def read_head(path: Path) -> Head:
+    """Return what a model file says of itself, in milliseconds and without torch; ModelFileError if it is unsound."""
+    with _opened(path, "numpy") as file:
+        text = (file.metadata() or {}).get(_KEY)
+    config, record = _checked_header(path.name, text, _TOLD)
+    version = json.loads(text or "{}").get("version", "")
+    return Head(config.ndim, record["task"], record["classes"], record["provenance"], str(version))
+
+
+@contextmanager
+def _opened(path: Path, framework: str) -> Iterator[Any]:
+    """Open a safetensors file whose header is not larger than one of ours can be."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            declared = int.from_bytes(file.read(8), "little")
+        if size < 8 or declared > min(size - 8, _MAX_HEADER):
+            raise ModelFileError(f"{path.name!r} is not a whole model file: copy it again, or export it again.")
+        with safe_open(path, framework=framework) as opened:
+            yield opened
+    except (SafetensorError, OSError) as error:
+        raise ModelFileError(f"{path.name!r} is not a whole model file ({error}): copy it again.") from error
 
 
 def _read_part(

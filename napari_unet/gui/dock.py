@@ -153,6 +153,7 @@ class UNetDock(QWidget):
         ending.add(self.finetune.save_unjudged)
         ending.add(self.segment.stop_writing)
         ending.add(self.correct.close_section)
+        ending.add(self.finetune.versions.close_part)
         ending.add(partial(viewer.events.theme.disconnect, self._on_theme))
         ending.add(partial(viewer.layers.events.removed.disconnect, self._on_removed))
         for key in self._keys:

@@ -6,12 +6,11 @@ import math
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QFileDialog, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 
 from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
@@ -19,20 +18,21 @@ from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
+from napari_unet.gui.versions import Versions
 from napari_unet.learn.corrections import Corrections
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.stopping import Review, advice
-from napari_unet.model import SUFFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from napari_unet.gui.curve import Curve
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.session import Session
     from napari_unet.gui.steps import Lesson
     from napari_unet.gui.strokes import Annotation
-    from napari_unet.jobs import Job, Progress
+    from napari_unet.jobs import Progress
     from napari_unet.learn.metrics import Scores
     from napari_unet.learn.train import TrainResult
     from napari_unet.model import Model
@@ -88,9 +88,7 @@ class FinetuneSection(Step):
         self.discard = button("Discard", "Go on with the model as it was.", self.discard_result)
         self.again = button("Segment again", "See what the new model makes of the image.", segment_again, primary=True)
         self.settings = Form(TrainSettings, SETTINGS, unset="by the corrections")
-        self.save = button(
-            "Save model as…", "Write the model that is chosen above to a file of its own.", self.choose_file
-        )
+        self.versions = Versions(session)
         self._lay_out()
         session.busy_changed.connect(self.show_state)
         session.corrections_changed.connect(self.show_state)
@@ -108,11 +106,6 @@ class FinetuneSection(Step):
         column.addLayout(row(self.pause, self.stop))
         self.choice.setLayout(row(self.keep, self.discard))
         self.plot = QVBoxLayout()
-        more = QWidget()
-        inside = QVBoxLayout(more)
-        inside.setContentsMargins(0, 0, 0, 0)
-        inside.addWidget(self.settings.native)
-        inside.addWidget(self.save)
         self.column.addWidget(self.worth)
         self.column.addWidget(self.start)
         self.column.addWidget(self.running)
@@ -121,11 +114,13 @@ class FinetuneSection(Step):
         self.column.addWidget(self.verdict)
         self.column.addWidget(self.choice)
         self.column.addWidget(self.again)
-        self.column.addWidget(Fold("More", more))
+        self.column.addWidget(Fold("Versions", self.versions))
+        self.column.addWidget(Fold("More", self.settings.native))
 
     def set_theme(self, theme: Theme) -> None:
-        """Colour the curve."""
+        """Colour the curve and the versions."""
         self._theme = theme
+        self.versions.set_theme(theme)
         if self.curve is not None:
             self.curve.set_theme(theme)
 
@@ -146,7 +141,6 @@ class FinetuneSection(Step):
         self.choice.setVisible(result is not None)
         self.keep.setEnabled(not session.busy)
         self.again.setVisible(session.learned and not session.busy and result is None)
-        self.save.setEnabled(session.model is not None and not session.busy)
         self._show_worth()
         if running and session.paused:
             say(self.note, "Paused.")
@@ -244,6 +238,9 @@ class FinetuneSection(Step):
                     channel=channel,
                     diameter=diameter,
                     name=layer.name,
+                    tiles=annotation.tiles,
+                    objects=annotation.objects,
+                    strokes=annotation.strokes,
                 )
             )
         return found
@@ -315,44 +312,13 @@ class FinetuneSection(Step):
             say(self.verdict, f"“{entry.name}” is the model now.")
             session.models_changed.emit()
 
-        session.run("save", lambda: _write(entry, models.keep), saved)
+        session.run("save", lambda: runs.write(entry, models.keep), saved)
 
     def discard_result(self) -> None:
         """Go on with the model as it was."""
         say(self.verdict, "Discarded; the model is as it was.")
         say(self.note, "")
         self.session.set_result(None)
-
-    def choose_file(self) -> None:
-        """Ask where to, and save the current model there."""
-        if self.session.model is None:
-            return
-        name = f"{self.session.model.name}{SUFFIX}"
-        path, _ = QFileDialog.getSaveFileName(self, "Save the model as", name, f"U-Net models (*{SUFFIX})")
-        if path:
-            self.save_as(path)
-
-    def save_as(self, path: str | Path) -> None:
-        """Save the current model to a file."""
-        entry = self.session.model
-        if entry is None:
-            return
-        where = Path(path) if str(path).endswith(SUFFIX) else Path(f"{path}{SUFFIX}")
-        self.session.run("save", lambda: _write(entry, lambda model: model.save(where)), self._on_saved)
-
-    def _on_saved(self, path: Path) -> None:
-        say(self.note, f"Saved as {path}.")
-
-
-def _write(entry: models.ModelEntry, write: Callable[[Model], Path]) -> Job[Path]:
-    """Write a model to a file; where the disk refuses, the user is told."""
-    model = yield from runs.load(entry)
-    try:
-        return write(model)
-    except OSError as error:
-        raise ModelFileError(
-            f"The model could not be written ({error}): it can be used now; save it elsewhere under More."
-        ) from error
 
 
 def _save_quietly(model: Model) -> None:

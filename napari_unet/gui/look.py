@@ -36,6 +36,8 @@ QToolButton:checked {{ background: {accent}; color: {accent_text}; }}
 QToolButton:disabled {{ background: {foreground}; color: {faint}; }}
 QToolButton#fold {{ background: transparent; color: {quiet}; padding: 2px; }}
 QToolButton#fold:hover {{ color: {text}; }}
+QListWidget#versions, QTableWidget {{ background: {foreground}; border: 0px; border-radius: 2px; }}
+QTableWidget QHeaderView::section {{ background: {foreground}; color: {quiet}; border: 0px; padding: 2px; }}
 QProgressBar {{
     border: 0px; border-radius: 2px; background: {foreground}; color: {text};
     text-align: center; min-height: 18px; max-height: 18px;
@@ -72,6 +74,7 @@ class Theme:
         self.text, self.icon = QColor(colours["text"]), QColor(colours["icon"])
         self.background = QColor(colours["background"])
         self.accent = QColor("#5b7be0" if self.dark else "#3557c4")
+        self.chosen = QColor(colours["primary"])
         self.quiet = _between(self.text, self.background, 0.35)
         size = float(str(theme.font_size).removesuffix("pt"))
         self.sheet = SHEET.format(

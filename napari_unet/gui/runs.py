@@ -1,4 +1,4 @@
-"""The jobs that the buttons start: segment a part, find the diameter, learn from corrections. No Qt here."""
+"""The jobs that the buttons start: segment a part, find the diameter, learn, compare two models. No Qt here."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import ImageError
+from napari_unet.errors import DataError, ImageError, ModelFileError
 from napari_unet.gui.layers import shape_of_region
-from napari_unet.jobs import Job, Progress
+from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.store.actions import Action, Runs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.strokes import Annotation
     from napari_unet.infer.segment import SegmentSettings
+    from napari_unet.learn.compare import Difference
     from napari_unet.learn.corrections import Corrections
+    from napari_unet.learn.metrics import Scores
     from napari_unet.learn.settings import TrainSettings
     from napari_unet.learn.train import TrainResult
     from napari_unet.model import Model
@@ -80,6 +83,17 @@ def load(entry: ModelEntry) -> Job[Model]:
     if entry.model is None:
         yield Progress(0, 1, f"opening the model {entry.name}")
     return entry.get()
+
+
+def write(entry: ModelEntry, how: Callable[[Model], Path]) -> Job[Path]:
+    """Write a model to a file; where the disk refuses, the user is told."""
+    model = yield from load(entry)
+    try:
+        return how(model)
+    except OSError as error:
+        raise ModelFileError(
+            f"The model could not be written ({error}): it can be used now; export it to another place."
+        ) from error
 
 
 def segment_part(
@@ -209,3 +223,122 @@ def learn(
             settings, freeze_norms=False, learning_rate=max(settings.learning_rate, SCRATCH.learning_rate)
         )
     return (yield from fine_tune(model, corrections, settings, stop=stop))
+
+
+@dataclass(frozen=True, eq=False)
+class Tile:
+    """A tile that was called right, to score on.
+
+    Attributes
+    ----------
+    settings : SegmentSettings
+        As its image is segmented.
+    region : tuple of slice
+        In pixels of the labels.
+    truth : array, the region's shape
+        The labels.
+    """
+
+    name: str
+    source: Source
+    settings: SegmentSettings
+    region: Region
+    truth: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class TileScores:
+    """How two models do on one tile, and whether they learned from it."""
+
+    name: str
+    scores: tuple[Scores, Scores]
+    learned: tuple[bool, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """Two models held against each other.
+
+    Attributes
+    ----------
+    models : (ModelEntry, ModelEntry)
+        The one that was chosen, and the one in use.
+    tiles : tuple of TileScores
+        In their order.
+    total : (Scores, Scores) or None
+        Of all tiles.
+    source, region
+        Where the difference is; None if nothing was in view.
+    difference : Difference or None
+        What the chosen one finds otherwise there.
+    notes : tuple of str
+        What the runs said.
+    """
+
+    models: tuple[ModelEntry, ModelEntry]
+    tiles: tuple[TileScores, ...]
+    total: tuple[Scores, Scores] | None
+    source: Source | None
+    region: Region | None
+    difference: Difference | None
+    notes: tuple[str, ...]
+
+
+def compare(
+    chosen: ModelEntry,
+    used: ModelEntry,
+    tiles: Sequence[Tile],
+    source: Source | None,
+    settings: SegmentSettings,
+    region: Region | None,
+) -> Job[Compared]:
+    """Segment tiles and a region of an image with two models; score the tiles, and find what differs in the region."""
+    one, other = (yield from load(chosen)), (yield from load(used))
+    if (one.ndim, one.task, one.classes) != (other.ndim, other.task, other.classes):
+        raise DataError(
+            f"{chosen.name!r} finds {_kind(one)} and {used.name!r} {_kind(other)}: choose two that find the same."
+        )
+    from napari_unet.learn.compare import class_difference, object_difference
+    from napari_unet.learn.evaluate import score_labels
+    from napari_unet.learn.metrics import summarise
+    from napari_unet.learn.outcome import learned_from
+
+    total, done = 2 * (len(tiles) + (region is not None)), 0
+    scored: list[TileScores] = []
+    notes: list[str] = []
+
+    def found(entry: ModelEntry, source: Source, settings: SegmentSettings, region: Region, what: str) -> Job[Any]:
+        nonlocal done
+        part = segment_part(entry, source, settings, region, None)
+        result = yield from as_part(part, lambda _: Progress(done, total, f"{what}, {entry.name}"))
+        notes.extend(f"{entry.name}: {note}" for note in result.notes)
+        done += 1
+        return source.plain(result.found)
+
+    for i, tile in enumerate(tiles):
+        truth, scores = tile.source.plain(tile.truth), []
+        box = [r for r, letter in zip(tile.region, tile.source.letters, strict=True) if letter != "C"]
+        for entry, model in ((chosen, one), (used, other)):
+            what = f"tile {i + 1} of {len(tiles)}"
+            labels = yield from found(entry, tile.source, tile.settings, tile.region, what)
+            scores.append(summarise(score_labels(model, truth, labels, tile.name)))
+        learned = [
+            learned_from(model.provenance, tile.source.data, tile.source.axes, box, tile.source.layer.name)
+            for model in (one, other)
+        ]
+        scored.append(TileScores(tile.name, (scores[0], scores[1]), (learned[0], learned[1])))
+    sums = [summarise(image for each in scored for image in each.scores[i].per_image) for i in (0, 1) if scored]
+    difference = None
+    if source is not None and region is not None:
+        new = yield from found(chosen, source, settings, region, "what is in view")
+        old = yield from found(used, source, settings, region, "what is in view")
+        difference = (object_difference if one.task == "instances" else class_difference)(old, new)
+        difference = replace(difference, picture=difference.picture.reshape(shape_of_region(region)))
+    both = (sums[0], sums[1]) if sums else None
+    said = tuple(dict.fromkeys(notes))
+    return Compared((chosen, used), tuple(scored), both, source, region, difference, said)
+
+
+def _kind(model: Model) -> str:
+    what = "objects" if model.task == "instances" else f"classes ({', '.join(model.classes[1:])})"
+    return f"{what} in {'stacks' if model.ndim == 3 else 'slices'}"

@@ -60,6 +60,8 @@ class Corrections:
         As the image was segmented, see :class:`~napari_unet.infer.segment.SegmentSettings`.
     name : str
         Of the image.
+    tiles, objects, strokes : int
+        How many tiles and objects were called right, and strokes painted; to be told of, not learned from.
     """
 
     image: ArrayLike
@@ -69,6 +71,9 @@ class Corrections:
     channel: int | None = None
     diameter: float | None = None
     name: str = ""
+    tiles: int = 0
+    objects: int = 0
+    strokes: int = 0
 
 
 def correction_tiles(

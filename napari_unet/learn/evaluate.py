@@ -98,9 +98,7 @@ def evaluate_job(
             raise DataError(
                 f"The mask of {name} is {truth.shape} pixels and its image {labels.shape}: make them equal."
             )
-        for index in np.ndindex(labels.shape[: labels.ndim - model.ndim]):
-            part = f"{name} {list(index)}" if index else name
-            scored.append(replace(_score(model, truth[index], labels[index], name=part), base=base))
+        scored += [replace(each, base=base) for each in score_labels(model, truth, labels, name)]
     yield Progress(len(images), len(images), "scored")
     return summarise(scored)
 
@@ -199,10 +197,18 @@ def read_pairs(folder: str | Path) -> list[tuple[Path, Path]]:
     return [(p, masks[p.stem]) for p in images]
 
 
-def _score(model: Model, truth: NDArray[np.integer], labels: NDArray[np.integer], *, name: str) -> ImageScore:
-    if model.task == "classes":
-        return score_classes(truth, labels, model.classes, name=name)
-    return score_instances(truth, labels, name=name)
+def score_labels(
+    model: Model, truth: NDArray[np.integer], labels: NDArray[np.integer], name: str = ""
+) -> list[ImageScore]:
+    """Score the labels of an image or a part of it, slice by slice if the model sees fewer axes than they have."""
+    scored = []
+    for index in np.ndindex(labels.shape[: labels.ndim - model.ndim]):
+        part = f"{name} {list(index)}" if index else name
+        if model.task == "classes":
+            scored.append(score_classes(truth[index], labels[index], model.classes, name=part))
+        else:
+            scored.append(score_instances(truth[index], labels[index], name=part))
+    return scored
 
 
 def _score_tile(model: Model, tile: TrainingTile, maps: NDArray[np.float32]) -> ImageScore:

@@ -10,6 +10,7 @@ import numpy as np
 from napari_unet.infer.familiar import memory_after, middle, plane_of
 from napari_unet.infer.segment import see
 from napari_unet.learn.corrections import correction_tiles, learned_scale
+from napari_unet.learn.outcome import recorded
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import typical_diameter
 from napari_unet.learn.train import enough_steps, train
@@ -83,7 +84,8 @@ def fine_tune(
     if not result.steps:
         return result
     memory = yield from memory_after(given, _planes(given, corrections), settings.device)
-    return replace(result, model=replace(result.model, **memory))
+    recipe = {**provenance.recipe, **recorded(given, corrections, result)}
+    return replace(result, model=replace(result.model, provenance=replace(provenance, recipe=recipe), **memory))
 
 
 def _planes(model: Model, corrections: list[Corrections]) -> Iterator[Plane]:

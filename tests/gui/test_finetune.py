@@ -271,12 +271,6 @@ def test_a_folder_that_cannot_be_written(corrected, staged, told, own_folder) ->
     staged.gate.clear()
 
 
-def test_save_as(corrected, tmp_path) -> None:
-    corrected.dock.finetune.save_as(tmp_path / "mine")
-    corrected.wait()
-    assert (tmp_path / "mine.unet").is_file()
-
-
 def test_what_cannot_be_learned_from_is_said(desk, told) -> None:
     """Corrections of an image that became another one do not fit."""
     at = desk(scene()[0], show=False)

@@ -69,6 +69,56 @@ def test_a_file_that_is_gone_is_said() -> None:
         models.ModelEntry("x", path).get()
 
 
+def test_the_list_follows_the_folder(own_folder: Path, tmp_path: Path) -> None:
+    paths = [models.keep(Model.new(width=8, depth=1, name=name, seed=i)) for i, name in enumerate("abc")]
+    elsewhere = models.ModelEntry("elsewhere", Model.new(width=8, depth=1).save(tmp_path / "elsewhere.unet"))
+    entries = [elsewhere, *models.known_models()]
+    assert models.follow(entries, None) == entries, "nothing was done"
+    a, b, c = ({entry.name: entry for entry in entries}[name] for name in "abc")
+    paths[0].rename(own_folder / "renamed.unet")
+    paths[1].unlink()
+    (tmp_path / "elsewhere.unet").unlink()
+    now = models.follow(entries, c)
+    assert [entry.name for entry in now] == [entry.name for entry in entries if entry is not b]
+    assert (a.name, a.path, a.get().name) == ("renamed", own_folder / "renamed.unet", "renamed")
+    paths[2].unlink()
+    assert c in models.follow(now, c), "it is in use"
+    assert c not in models.follow(now, a)
+    came = models.keep(Model.new(width=8, depth=1, name="new"))
+    assert models.follow(now, a)[0].path == came
+
+
+def test_a_folder_that_is_gone_is_empty(own_folder: Path) -> None:
+    models.keep(Model.new(width=8, depth=1, name="a")).unlink()
+    own_folder.rmdir()
+    assert [entry.name for entry in models.follow(models.known_models(), None)] == [models.UNTRAINED]
+
+
+def test_a_rename_that_fails_leaves_one_whole_file(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = models.ModelEntry("a", models.keep(Model.new(width=8, depth=1, name="a")))
+
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("napari_unet.model.write_whole", full)
+    with pytest.raises(ModelFileError, match="no space left"):
+        models.rename(entry, "b")
+    assert [path.name for path in own_folder.iterdir()] == ["a.unet"]
+    assert Model.load(own_folder / "a.unet").name == "a"
+
+
+def test_the_head_of_a_file_is_read_anew_when_it_changed(tmp_path: Path) -> None:
+    path = Model.new(width=8, depth=1).save(tmp_path / "it.unet")
+    entry = models.ModelEntry("it", path)
+    first = entry.head()
+    assert entry.head() is first
+    Model.new(ndim=3, width=4, depth=1).save(path)
+    assert entry.ndim == 3
+    path.unlink()
+    with pytest.raises(ModelFileError, match="cannot be read"):
+        entry.head()
+
+
 @pytest.mark.parametrize(
     ("name", "taken", "expected"),
     [

@@ -16,6 +16,7 @@ from napari_unet.jobs import Progress, run
 from napari_unet.learn import corrections as cells
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.finetune import fine_tune
+from napari_unet.learn.outcome import outcome
 from napari_unet.learn.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -57,6 +58,10 @@ def test_corrections_make_a_better_model() -> None:
     assert result.before is not None
     assert result.after is not None
     assert result.after.ap50 > max(0.9, result.before.ap50)
+    came = outcome(result.model.provenance)
+    assert (came.before, came.after, came.start) == (result.before.ap50, result.after.ap50, model.name)
+    assert [box for box, _ in came.learned or ()] == [((0, 96), (0, 96))]
+    assert result.model.provenance.recipe["steps"] == SETTINGS.steps
     assert result.after.objects is not None
     assert result.before.objects is not None
     assert result.after.objects.n_truth == result.before.objects.n_truth > 4
