@@ -63,6 +63,7 @@ class Theme:
         self.background = QColor(colours["background"])
         self.accent = QColor("#5b7be0" if self.dark else "#3557c4")
         self.quiet = _between(self.text, self.background, 0.35)
+        self.warning = QColor("#e3b617" if self.dark else "#8a5a00")
         size = float(str(theme.font_size).removesuffix("pt"))
         self.sheet = SHEET.format(
             **colours,
@@ -72,7 +73,7 @@ class Theme:
             quiet=self.quiet.name(),
             faint=_between(self.text, self.background, 0.6).name(),
             large=f"{size + 2:g}pt",
-        ).replace(f"color: {colours['warning']}", f"color: {'#e3b617' if self.dark else '#8a5a00'}")
+        ).replace(f"color: {colours['warning']}", f"color: {self.warning.name()}")
 
 
 _COLOURS = ("background", "foreground", "primary", "highlight", "text", "icon", "warning")

@@ -104,7 +104,7 @@ def segment_part(
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
-    notes, largest = _for_people(result.notes), int(labels.max(initial=0))
+    notes, largest = for_people(result.notes), int(labels.max(initial=0))
     found = Found(source, entry, region, labels, labels, None, 0, largest, objects, notes, result.seconds)
     return (yield from join(found, there))
 
@@ -140,9 +140,14 @@ def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndi
     return tuple(wide), tuple(crop)
 
 
-def _for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
+def for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out how to choose another channel on the command line."""
     return tuple(part.split(": choose")[0] for note in notes for part in note.split("; "))
+
+
+def sentence(note: str) -> str:
+    """Return a note of a run as a sentence."""
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
 
 
 def find_diameter(

@@ -2,35 +2,26 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
+from napari_unet.gui.batch_section import BatchSection
 from napari_unet.gui.forms import Form
-from napari_unet.gui.layers import Part, placement, region_of, whole
-from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
-from napari_unet.gui.writing import TileWriter, is_large, write_region
+from napari_unet.gui.layers import Part, region_of
+from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.gui.writing import TileWriter, add_labels, write
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
-    from numpy.typing import NDArray
-
-    from napari_unet.gui.layers import Source
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
 
-SUFFIX = "_unet_labels"
 WAIT = 20  # ms between two looks whether a result can be written
-OUTLINE = 2  # pixels: the image stays to be seen under the objects
-OUTLINED = (
-    2304**2
-)  # pixels of the largest plane with outlines: drawing it anew takes four times as long (bench/redraw.py)
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
@@ -64,6 +55,7 @@ class SegmentSection(Step):
         self.note = label("", "quiet")
         self.settings = Form(SegmentSettings, THRESHOLDS)
         self.fold = Fold("More", self._more())
+        self.many = BatchSection(session, self.settings)
         self.running = QWidget()
         self.running.setLayout(row(self.bar, self.cancel, stretch=0))
         self.running.setVisible(False)
@@ -71,6 +63,7 @@ class SegmentSection(Step):
         self.column.addWidget(self.running)
         self.column.addWidget(self.note)
         self.column.addWidget(self.fold)
+        self.column.addWidget(Fold("Many images", self.many))
         self._writer: TileWriter | None = None
         self._written = ""  # what to say when it is done
         self._waiting: runs.Found | None = None
@@ -93,6 +86,10 @@ class SegmentSection(Step):
             button("As the model says", "Take the thresholds that the model was tuned to.", self.settings.reset)
         )
         return content
+
+    def set_theme(self, theme: Theme) -> None:
+        """Colour the lines about many images."""
+        self.many.lines.set_theme(theme)
 
     # ---- shows
 
@@ -178,7 +175,7 @@ class SegmentSection(Step):
         else:
             self._write(found, annotation)
         session.learned = False
-        self._written = " ".join([_count(found), *(_sentence(note) for note in found.notes)])
+        self._written = " ".join([_count(found), *(runs.sentence(note) for note in found.notes)])
         say(self.note, self._written if self._writer is None else "Writing …")
 
     def _go_on(self) -> None:
@@ -193,15 +190,9 @@ class SegmentSection(Step):
         session.run("segment", lambda: runs.join(found, annotation), self._on_found)
 
     def _write(self, found: runs.Found, annotation: Annotation) -> None:
-        if found.entry.get().task == "instances":
-            _step_aside(annotation.layer, found)
-        if not is_large(annotation.layer, found.region):
-            write_region(annotation, found.region, found.labels)
-            return
-        self.session.pending = found.largest
-        self._writer = TileWriter(annotation, found.region, found.labels)
-        self._writer.finished.connect(self._on_written)
-        self._writer.start()
+        self._writer = write(self.session, annotation, found)
+        if self._writer is not None:
+            self._writer.finished.connect(self._on_written)
 
     def _on_written(self) -> None:
         cut = self._writer is not None and self._writer.cut
@@ -224,34 +215,6 @@ class SegmentSection(Step):
             self._on_written()
 
 
-def add_labels(session: Session, source: Source, found: runs.Found | None) -> Labels:
-    """Add a labels layer exactly over the image, with a result or empty; it becomes the active one, to be corrected."""
-    import numpy as np
-
-    if found is not None and found.region == whole(source.shape):
-        data: NDArray[Any] = found.labels
-    else:
-        dtype: Any = np.uint32 if found is None else found.labels.dtype
-        data = np.zeros(source.shape, dtype)
-        if found is not None:
-            data[found.region] = found.labels
-    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
-    instances = found is None or found.entry.get().task == "instances"
-    if instances and math.prod(data.shape[-2:]) <= OUTLINED:
-        labels.contour, labels.opacity = OUTLINE, 1.0
-    if found is not None and instances:
-        labels.selected_label = found.largest + 1
-    return labels
-
-
-def _step_aside(layer: Labels, found: runs.Found) -> None:
-    """Let a number that was selected but not painted yet become none of the objects that are written."""
-    import numpy as np
-
-    if found.was < layer.selected_label <= found.largest < np.iinfo(layer.data.dtype).max:
-        layer.selected_label = found.largest + 1
-
-
 def _count(found: runs.Found) -> str:
     """Return in a sentence what was found."""
     if found.entry.get().task == "classes":
@@ -259,7 +222,3 @@ def _count(found: runs.Found) -> str:
     if not found.objects:
         return "No objects found: try Estimate above, another channel or another model."
     return f"{found.objects} object{'s' * (found.objects != 1)} in {found.seconds:.1f} s."
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"

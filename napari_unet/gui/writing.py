@@ -1,4 +1,4 @@
-"""Results into a Labels layer: one step that can be undone, or tile by tile where that would be felt."""
+"""Results into a Labels layer: a new one, one step that can be undone, or tile by tile where that would be felt."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_unet.gui.layers import Region, shape_of_region
+from napari_unet.gui.layers import Region, placement, shape_of_region, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -18,8 +18,16 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.runs import Found
+    from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
 
+SUFFIX = "_unet_labels"
+OUTLINE = 2  # pixels: the image stays to be seen under the objects
+OUTLINED = (
+    2304**2
+)  # pixels of the largest plane with outlines: drawing it anew takes four times as long (bench/redraw.py)
 # A plane up to this many pixels is drawn anew in less than a tenth of a second (14 ms at 2048², 329 ms at 8192²).
 PLANE = 4096**2
 # So many pixels are written in less than a tenth of a second too.
@@ -27,6 +35,49 @@ MOST = 2048**2
 # So many pixels are kept as they were before and after, for undo: 128 MB.
 KEPT = 4096**2
 TILE = 256  # side of what is written in one turn of the main loop: 3 ms
+
+
+def add_labels(session: Session, source: Source, found: Found | None) -> Labels:
+    """Add a labels layer exactly over the image, with a result or empty; it becomes the active one, to be corrected."""
+    if found is not None and found.region == whole(source.shape):
+        data: NDArray[Any] = found.labels
+    else:
+        dtype: Any = np.uint32 if found is None else found.labels.dtype
+        data = np.zeros(source.shape, dtype)
+        if found is not None:
+            data[found.region] = found.labels
+    instances = found is None or found.entry.get().task == "instances"
+    labels = lay_over(session, source, data, instances=instances)
+    if found is not None and instances:
+        labels.selected_label = found.largest + 1
+    return labels
+
+
+def lay_over(session: Session, source: Source, data: NDArray[Any], *, instances: bool) -> Labels:
+    """Add labels exactly over the image, outlined if they are objects in a plane that is not too large for that."""
+    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+    if instances and math.prod(data.shape[-2:]) <= OUTLINED:
+        labels.contour, labels.opacity = OUTLINE, 1.0
+    return labels
+
+
+def write(session: Session, annotation: Annotation, found: Found) -> TileWriter | None:
+    """Write a result into the labels that it was joined with; a large one by the writer that is returned."""
+    if found.entry.get().task == "instances":
+        _step_aside(annotation.layer, found)
+    if not is_large(annotation.layer, found.region):
+        write_region(annotation, found.region, found.labels)
+        return None
+    session.pending = found.largest
+    writer = TileWriter(annotation, found.region, found.labels)
+    writer.start()
+    return writer
+
+
+def _step_aside(layer: Labels, found: Found) -> None:
+    """Let a number that was selected but not painted yet become none of the objects that are written."""
+    if found.was < layer.selected_label <= found.largest < np.iinfo(layer.data.dtype).max:
+        layer.selected_label = found.largest + 1
 
 
 def is_large(layer: Labels, region: Region) -> bool:
