@@ -193,7 +193,7 @@ def _each(jobs: Iterable[_Named]) -> Job[None]:
 def _within(name: str, before: int, total: int, progress: Progress) -> Progress:
     """Say how far one image is as a part of all."""
     tiles = progress.message == "tiles" and progress.total > 0
-    words = "finding objects" if progress.message == "tiles" else progress.message
+    words = "finding objects" if progress.message == "tiles" else progress.message.removesuffix(f" {name}")
     if tiles and progress.total > 1:
         words = f"tile {progress.done} of {progress.total}"
     part = PARTS * progress.done // progress.total if tiles else 0
@@ -243,7 +243,7 @@ def _done(name: str, model: Model, labels: NDArray[Any], notes: tuple[str, ...],
 
 def _failed(name: str, words: str, which: Image | Path) -> Outcome:
     if isinstance(which, Path):
-        return Outcome(name, "failed", words, image=which)
+        return Outcome(name, "failed", words.replace(str(which), which.name), image=which)
     return Outcome(name, "failed", words, layer=which)
 
 

@@ -58,6 +58,7 @@ class BatchLines(QListWidget):
         self.setResizeMode(QListWidget.ResizeMode.Adjust)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+        self.setSpacing(2)
         self.setFixedHeight(HEIGHT)
         self.setVisible(False)
         self.itemClicked.connect(lambda item: self.open(self.row(item)))
@@ -71,7 +72,8 @@ class BatchLines(QListWidget):
     def add(self, outcome: Outcome) -> None:
         """Add a line."""
         self.rows.append(Line(replace(outcome, layer=None), outcome.layer))
-        item = QListWidgetItem(" ".join([f"{outcome.name}: {outcome.words}", *map(sentence, outcome.notes)]))
+        notes = ". " * bool(outcome.notes) + " ".join(map(sentence, outcome.notes))
+        item = QListWidgetItem(f"{outcome.name}: {outcome.words}{notes}")
         self._colour(item, outcome)
         self.addItem(item)
         self.setVisible(True)

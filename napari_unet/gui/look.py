@@ -36,6 +36,7 @@ QToolButton:checked {{ background: {accent}; color: {accent_text}; }}
 QToolButton:disabled {{ background: {foreground}; color: {faint}; }}
 QToolButton#fold {{ background: transparent; color: {quiet}; padding: 2px; }}
 QToolButton#fold:hover {{ color: {text}; }}
+QListWidget {{ background: {foreground}; border: 0px; }}
 QProgressBar {{
     border: 0px; border-radius: 2px; background: {foreground}; color: {text};
     text-align: center; min-height: 18px; max-height: 18px;
