@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 from report import arguments, report
 from speed import mosaic
 
-from napari_unet.gui.segment_section import OUTLINE
+from napari_unet.gui.writing import OUTLINE
 from napari_unet.infer.segment import segment_job
 from napari_unet.learn.corrections import Corrections, State
 from napari_unet.learn.finetune import fine_tune

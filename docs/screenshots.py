@@ -22,6 +22,7 @@ from napari_unet import sample_data
 from napari_unet.gui import models
 from napari_unet.gui.dock import UNetDock
 from napari_unet.gui.launch import open_viewer
+from napari_unet.gui.look import Fold
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,6 +71,14 @@ def take(output: Path, model: str | None, steps: int) -> None:
     dock.segment.start.click()
     wait(idle)
     picture("segment")
+    viewer.open_sample("napari-unet-live", "movie")
+    many = dock.segment.many
+    fold = next(each for each in dock.segment.findChildren(Fold) if each.content is many)
+    fold.toggle.click()
+    many.start.click()
+    wait(idle)
+    picture("many")
+    fold.toggle.click()
     viewer.layers.clear()
     pause(1)
     viewer.open_sample("napari-unet-live", "cells")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from napari_unet.errors import DataError, ImageError, UnetError
+from napari_unet.errors import DataError, ImageError, UnetError, in_words
 from napari_unet.model import Model
 from napari_unet.model_file import check_suffix, code_version
 from napari_unet.terminal import (
@@ -27,7 +27,6 @@ from napari_unet.terminal import (
     check_file,
     check_json,
     check_new_folder,
-    in_words,
     run_job,
     segment_settings,
     with_words,
@@ -134,7 +133,7 @@ def segment(
     An image that cannot be read or segmented is reported, the others go on, and the exit code is 2; a path that is
     not there ends the command before it begins.
     """
-    from napari_unet.exchange.files import found, plan, segment_file
+    from napari_unet.exchange.files import found, found_in_words, plan, segment_file
 
     settings = segment_settings(channel, diameter, device, set_, flips=flips)
     check_json(json_)
@@ -151,11 +150,11 @@ def segment(
             record["error"] = in_words(error)
             typer.echo(f"{image.name}  FAILED: {record['error']}", err=True)
         else:
-            record |= {"labels": str(target), **found(loaded, result)}
+            record |= {"labels": str(target), **found(loaded, result.labels)}
             record |= {"seconds": round(result.seconds, 3), "notes": list(result.notes)}
             if result.model is not None and result.model.name != loaded.name:
                 record["segmented_by"] = result.model.name
-            words = [image.name, _in_words(record), f"{result.seconds:.1f} s", *result.notes]
+            words = [image.name, found_in_words(record), f"{result.seconds:.1f} s", *result.notes]
             typer.echo("  ".join(words), err=json_ == "-")
         records.append(record)
     failed = sum("error" in record for record in records)
@@ -165,12 +164,6 @@ def segment(
     typer.echo(summary + where, err=bool(failed) or json_ == "-")
     if failed:
         raise typer.Exit(2)
-
-
-def _in_words(record: dict[str, Any]) -> str:
-    if "objects" in record:
-        return f"{record['objects']} object{'s' if record['objects'] != 1 else ''}"
-    return ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items() if share)
 
 
 @app.command(

@@ -24,3 +24,12 @@ class DataError(UnetError):
 
 class DeviceError(UnetError):
     """A device that is not there or has no memory left."""
+
+
+def in_words(error: UnetError | OSError | MemoryError) -> str:
+    """Return a sentence about what went wrong."""
+    if isinstance(error, MemoryError):
+        return f"The memory is too small ({error}): close other programs, or cut the image into parts."
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{str(error.filename)!r} cannot be used: {error.strerror}."
+    return str(error)

@@ -6,7 +6,6 @@ import json
 import math
 import signal
 import sys
-import tempfile
 import time
 from dataclasses import Field, fields, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ import typer
 from tqdm import tqdm
 from typer.core import TyperGroup
 
-from napari_unet.errors import DataError, UnetError
+from napari_unet.errors import DataError, UnetError, in_words
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:
@@ -70,15 +69,6 @@ class Commands(TyperGroup):
             typer.echo("napari-unet: stopped.", err=True)
             raise typer.Exit(130) from None
         raise typer.Exit(2)
-
-
-def in_words(error: UnetError | OSError | MemoryError) -> str:
-    """Return a sentence about what went wrong."""
-    if isinstance(error, MemoryError):
-        return f"The memory is too small ({error}): close other programs, or cut the image into parts."
-    if isinstance(error, OSError) and error.filename is not None:
-        return f"{str(error.filename)!r} cannot be used: {error.strerror}."
-    return str(error)
 
 
 def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, silent: bool = False) -> T:
@@ -218,26 +208,10 @@ def _check(name: str, value: Any, field: Field[Any]) -> None:
         raise DataError(f"{name} is {value:g}, expected {low:g} to {high:g}{unit}: choose a value between.")
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that nothing can be written to, before any work is done.
-
-    Raises
-    ------
-    DataError
-        If it is not there, is a file, or may not be written to.
-    """
-    if not folder.is_dir():
-        what = "is a file" if folder.exists() else "does not exist"
-        raise DataError(f"The folder {str(folder)!r} {what}: make it first, or choose another.")
-    try:
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        raise DataError(f"Nothing can be written to {str(folder)!r} ({error.strerror}): choose another.") from error
-
-
 def check_new_folder(folder: Path) -> None:
     """Refuse a folder that is not there and cannot be made; raises DataError as `check_folder` does."""
+    from napari_unet.exchange.files import check_folder
+
     check_folder(next(each for each in (folder, *folder.absolute().parents) if each.exists()))
 
 
@@ -245,6 +219,8 @@ def check_file(path: Path) -> None:
     """Refuse a file that cannot be written, before any work is done; raises DataError as `check_folder` does."""
     if path.is_dir():
         raise DataError(f"{str(path)!r} is a folder, expected a file: add a name to it.")
+    from napari_unet.exchange.files import check_folder
+
     check_folder(path.parent)
 
 

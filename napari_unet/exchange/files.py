@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import re
-from dataclasses import replace
+import tempfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,12 +24,34 @@ from napari_unet.model import Model
 from napari_unet.whole import put_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from numpy.typing import NDArray
 
     from napari_unet.infer.segment import Segmentation, SegmentSettings
     from napari_unet.learn.metrics import ImageScore
 
 ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
+
+
+@dataclass(frozen=True)
+class Planned:
+    """An image and the labels that it is to give.
+
+    Attributes
+    ----------
+    image, target : Path
+        Image and label file.
+    twin : Path or None
+        An image before it that gives the same file.
+    kept : bool
+        Whether labels are there that may have been corrected by hand, so that nothing is to be written.
+    """
+
+    image: Path
+    target: Path
+    twin: Path | None
+    kept: bool
 
 
 def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = False) -> list[tuple[Path, Path]]:
@@ -59,24 +82,42 @@ def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = 
     """
     if output.exists() and not output.is_dir():
         raise DataError(f"{str(output)!r} is a file, expected a folder for the labels: choose another.")
-    images = {image.resolve(): image for source in sources for image in _images(source)}
-    found: dict[Path, Path] = {}
-    for image in images.values():
-        target = _target(image, output, name)
-        place = Path(str(target).casefold())  # on many disks A.tif and a.tif are the same file
-        if place in found:
+    images = {image.resolve(): image for source in sources for image in images_of(source)}
+    work = look_ahead(((image, output) for image in images.values()), name, overwrite=overwrite)
+    for each in work:
+        if each.twin is not None:
             raise DataError(
-                f"{str(found[place])!r} and {str(image)!r} would both give {str(target)!r}: segment them into "
+                f"{str(each.twin)!r} and {str(each.image)!r} would both give {str(each.target)!r}: segment them into "
                 "different folders, or rename one."
             )
-        put_back(target)
-        if target.exists() and not overwrite and not (target.is_file() and written_here(target)):
+        if each.kept:
             raise DataError(
-                f"{str(target)!r} is there and may have been corrected by hand: move it, choose another "
+                f"{str(each.target)!r} is there and may have been corrected by hand: move it, choose another "
                 "--output, or say --overwrite."
             )
-        found[place] = image
-    return [(image, _target(image, output, name)) for image in found.values()]
+    return [(each.image, each.target) for each in work]
+
+
+def look_ahead(images: Iterable[tuple[Path, Path]], name: str, *, overwrite: bool = False) -> list[Planned]:
+    """Say which label file each image gives, and what is in the way; nothing is written.
+
+    Parameters
+    ----------
+    images : iterable of (Path, Path)
+        Image, and the folder for its labels. An OME-Zarr that is its own folder gets a label image inside.
+    name, overwrite
+        See :func:`plan`.
+    """
+    found: dict[Path, Path] = {}
+    planned: list[Planned] = []
+    for image, output in images:
+        target = _target(image, output, name)
+        place = Path(str(target).casefold())  # on many disks A.tif and a.tif are the same file
+        put_back(target)
+        kept = target.exists() and not overwrite and not (target.is_file() and written_here(target))
+        planned.append(Planned(image, target, found.get(place), kept))
+        found.setdefault(place, image)
+    return planned
 
 
 def segment_file(
@@ -108,25 +149,68 @@ def segment_file(
     yield Progress(0, 1, f"reading {image.name}")
     picture = read_image(image)
     named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
-    spatial = "".join(letter for letter in named if letter not in "CS")
     result = yield from segment_job(model, picture.data, named, settings)
-    scale = {letter: size for letter, size in picture.scale.items() if letter in spatial}
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix == ".tif":
-        write_tiff(target, result.labels, spatial, scale, f"{picture.name}{ENDING}")
-    else:
-        used = result.model or model
-        write_zarr(target, result.labels, spatial, scale, {"model": used.name, "version": used.version})
+    write_labels(target, result, model, named, picture.scale, picture.name)
     return result
 
 
-def found(model: Model, result: Segmentation) -> dict[str, Any]:
+def write_labels(
+    target: Path, result: Segmentation, model: Model, axes: str, scale: Mapping[str, float], name: str
+) -> None:
+    """Write the labels of an image, whole or not at all.
+
+    Parameters
+    ----------
+    target : Path
+        From :func:`plan`; its folder is made if it is not there.
+    result : Segmentation
+        The labels, and which model made them.
+    model : Model
+        The one that was asked.
+    axes, scale, name
+        Of the image; ``scale`` is µm by axis letter, where it is known.
+    """
+    spatial = "".join(letter for letter in axes if letter not in "CS")
+    scale = {letter: size for letter, size in scale.items() if letter in spatial}
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if target.suffix == ".tif":
+        write_tiff(target, result.labels, spatial, scale, f"{name}{ENDING}")
+    else:
+        used = result.model or model
+        write_zarr(target, result.labels, spatial, scale, {"model": used.name, "version": used.version})
+
+
+def found(model: Model, labels: NDArray[Any]) -> dict[str, Any]:
     """Return how many ``objects`` there are, or the ``shares`` of the pixels that each class has."""
-    labels = result.labels
     if model.task == "instances":
         return {"objects": int(labels.max(initial=0))}  # numbered from 1 without gaps
     counts = np.bincount(labels.ravel(), minlength=len(model.classes)).tolist()
     return {"shares": {name: n / labels.size for name, n in zip(model.classes, counts, strict=True)}}
+
+
+def found_in_words(record: Mapping[str, Any]) -> str:
+    """Return what :func:`found` found as a person would say it."""
+    if "objects" in record:
+        return f"{record['objects']} object{'s' if record['objects'] != 1 else ''}"
+    return ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items() if share)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be written to, before any work is done.
+
+    Raises
+    ------
+    DataError
+        If it is not there, is a file, or may not be written to.
+    """
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise DataError(f"The folder {str(folder)!r} {what}: make it first, or choose another.")
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise DataError(f"Nothing can be written to {str(folder)!r} ({error.strerror}): choose another.") from error
 
 
 def score_files(model: Model, pairs: Sequence[tuple[Path, Path]], settings: SegmentSettings) -> Job[list[ImageScore]]:
@@ -220,7 +304,7 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     )
 
 
-def _images(source: Path) -> list[Path]:
+def images_of(source: Path) -> list[Path]:
     """Return the images of a folder without the labels that lie beside them, or the one image."""
     images = list_images(source if source.name else source.resolve())
     stems = {_stem(image) for image in images}

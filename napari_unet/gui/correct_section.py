@@ -13,7 +13,7 @@ from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
 from napari_unet.gui.outlines import Outlines
-from napari_unet.gui.segment_section import add_labels
+from napari_unet.gui.results import add_labels
 from napari_unet.gui.toolbox import Toolbox
 from napari_unet.learn.corrections import State
 

@@ -114,7 +114,7 @@ class UNetDock(QWidget):
             return 0
         if session.result is not None or session.busy == "learn":
             return 3
-        if session.labels is None or session.learned or session.busy == "segment":
+        if session.labels is None or session.learned or session.busy in ("segment", "batch"):
             return 1
         return 3 if session.unlearned and session.annotated() else 2
 
@@ -133,6 +133,7 @@ class UNetDock(QWidget):
     def _on_removed(self, event: Any) -> None:
         del event
         self.segment.stop_writing_if_gone()
+        self.segment.many.let_go()
         self._highlight()
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
@@ -152,6 +153,7 @@ class UNetDock(QWidget):
         ending.add(self.session.close)
         ending.add(self.finetune.save_unjudged)
         ending.add(self.segment.stop_writing)
+        ending.add(self.segment.many.stop_writing)
         ending.add(self.correct.close_section)
         ending.add(self.finetune.versions.close_part)
         ending.add(partial(viewer.events.theme.disconnect, self._on_theme))

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
     import napari
 
+    from napari_unet.infer.image import Image
+
 SAMPLE = "nuclei"
 
 
@@ -44,27 +46,26 @@ def open_viewer(image: str | Path | None = None, *, show: bool = True) -> napari
     if image is None:
         found: list[Any] = nuclei()
     else:
-        read = read_image(image)
-        data, axes = arranged(read.data, read.axes)
-        spatial = axes.removesuffix("S")
-        found = [
-            (
-                data,
-                {
-                    "name": read.name,
-                    "rgb": "S" in axes,
-                    "axis_labels": tuple(letter.lower() for letter in spatial),
-                    "scale": tuple(read.scale.get(letter, 1.0) for letter in spatial),
-                    "units": tuple("um" if letter in read.scale else "pixel" for letter in spatial),
-                },
-                "image",
-            )
-        ]
+        found = [layer_data(read_image(image))]
     viewer = napari.Viewer(title="napari · U-Net", show=show)
     for data, settings, _ in found:
         viewer.add_image(data, **settings)
     viewer.window.add_dock_widget(UNetDock(viewer), name="U-Net", area="right")
     return viewer
+
+
+def layer_data(read: Image) -> tuple[Any, dict[str, Any], str]:
+    """Return an image that was read as napari wants it: pixels, settings, kind of layer."""
+    data, axes = arranged(read.data, read.axes)
+    spatial = axes.removesuffix("S")
+    settings = {
+        "name": read.name,
+        "rgb": "S" in axes,
+        "axis_labels": tuple(letter.lower() for letter in spatial),
+        "scale": tuple(read.scale.get(letter, 1.0) for letter in spatial),
+        "units": tuple("um" if letter in read.scale else "pixel" for letter in spatial),
+    }
+    return data, settings, "image"
 
 
 def arranged(data: Any, axes: str) -> tuple[Any, str]:

@@ -282,7 +282,16 @@ def looks_empty(source: Source, channel: int) -> bool:
 
 def pixel_size(source: Source) -> float | None:
     """Return the width in µm of a pixel of the labels, if the layer knows it."""
+    return scale_of(source).get("X")
+
+
+def scale_of(source: Source) -> dict[str, float]:
+    """Return the size in µm of a pixel of the labels, by axis letter, where the layer knows it."""
     from napari_unet.infer.tiff import micrometres
 
-    unit = micrometres(str(source.layer.units[-1]))
-    return float(source.layer.scale[-1]) * source.step[-1] * unit if unit else None
+    layer, found = source.layer, {}
+    for i, letter, step in zip(source.kept, source.letters, source.step, strict=True):
+        unit = micrometres(str(layer.units[i]))
+        if letter in "ZYX" and unit:
+            found[letter] = float(layer.scale[i]) * step * unit
+    return found

@@ -36,7 +36,7 @@ QToolButton:checked {{ background: {accent}; color: {accent_text}; }}
 QToolButton:disabled {{ background: {foreground}; color: {faint}; }}
 QToolButton#fold {{ background: transparent; color: {quiet}; padding: 2px; }}
 QToolButton#fold:hover {{ color: {text}; }}
-QListWidget#versions, QTableWidget {{ background: {foreground}; border: 0px; border-radius: 2px; }}
+QListWidget, QTableWidget {{ background: {foreground}; border: 0px; border-radius: 2px; }}
 QTableWidget QHeaderView::section {{ background: {foreground}; color: {quiet}; border: 0px; padding: 2px; }}
 QProgressBar {{
     border: 0px; border-radius: 2px; background: {foreground}; color: {text};
@@ -76,6 +76,7 @@ class Theme:
         self.accent = QColor("#5b7be0" if self.dark else "#3557c4")
         self.chosen = QColor(colours["primary"])
         self.quiet = _between(self.text, self.background, 0.35)
+        self.warning = QColor("#e3b617" if self.dark else "#8a5a00")
         size = float(str(theme.font_size).removesuffix("pt"))
         self.sheet = SHEET.format(
             **colours,
@@ -85,7 +86,7 @@ class Theme:
             quiet=self.quiet.name(),
             faint=_between(self.text, self.background, 0.6).name(),
             large=f"{size + 2:g}pt",
-        ).replace(f"color: {colours['warning']}", f"color: {'#e3b617' if self.dark else '#8a5a00'}")
+        ).replace(f"color: {colours['warning']}", f"color: {self.warning.name()}")
 
 
 _COLOURS = ("background", "foreground", "primary", "highlight", "text", "icon", "warning")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.gui.look import button, label, row, say, set_property
-from napari_unet.gui.segment_section import add_labels
+from napari_unet.gui.results import add_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

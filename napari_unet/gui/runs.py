@@ -125,7 +125,7 @@ def segment_part(
     result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
-    notes = _for_people(result.notes)
+    notes = for_people(result.notes)
     found = Found(source, entry, region, labels, labels, _NOTHING, None, 0, 0, objects, notes, result.seconds)
     return (yield from join(found, there))
 
@@ -172,9 +172,14 @@ def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndi
     return tuple(wide), tuple(crop)
 
 
-def _for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
+def for_people(notes: tuple[str, ...]) -> tuple[str, ...]:
     """Leave out how to choose another channel on the command line."""
     return tuple(part.split(": choose")[0] for note in notes for part in note.split("; "))
+
+
+def sentence(note: str) -> str:
+    """Return a note of a run as a sentence."""
+    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"
 
 
 def find_diameter(

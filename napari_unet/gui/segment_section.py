@@ -2,37 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QComboBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
+from napari_unet.gui.batch_section import BatchSection
 from napari_unet.gui.forms import Form
-from napari_unet.gui.layers import Part, placement, region_of, whole
-from napari_unet.gui.look import Fold, Step, button, label, row, say, set_property
+from napari_unet.gui.layers import Part, region_of
+from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.gui.results import add_result, write_result
 from napari_unet.gui.writing import TileWriter
 from napari_unet.infer.segment import SegmentSettings
-from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
-    from numpy.typing import NDArray
-
-    from napari_unet.gui.layers import Source
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
 
-SUFFIX = "_unet_labels"
 WAIT = 20  # ms between two looks whether a result can be written
-OUTLINE = 2  # pixels: the image stays to be seen under the objects
-OUTLINED = (
-    2304**2
-)  # pixels of the largest plane with outlines: drawing it anew takes four times as long (bench/redraw.py)
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
@@ -65,6 +55,7 @@ class SegmentSection(Step):
         self.note = label("", "quiet")
         self.settings = Form(SegmentSettings, THRESHOLDS)
         self.fold = Fold("More", self._more())
+        self.many = BatchSection(session, self.settings)
         self.running = QWidget()
         self.running.setLayout(row(self.bar, self.cancel, stretch=0))
         self.running.setVisible(False)
@@ -72,6 +63,7 @@ class SegmentSection(Step):
         self.column.addWidget(self.running)
         self.column.addWidget(self.note)
         self.column.addWidget(self.fold)
+        self.column.addWidget(Fold("Many images", self.many))
         self._written: Annotation | None = None  # while a result is written into its layer
         self._said = ""  # what to say when it is done
         self._waiting: runs.Found | None = None
@@ -94,6 +86,10 @@ class SegmentSection(Step):
             button("As the model says", "Take the thresholds that the model was tuned to.", self.settings.reset)
         )
         return content
+
+    def set_theme(self, theme: Theme) -> None:
+        """Colour the lines about many images."""
+        self.many.lines.set_theme(theme)
 
     # ---- shows
 
@@ -173,9 +169,9 @@ class SegmentSection(Step):
             self._waiting = found  # until the hand is lifted and this job has ended
             self._later.start(WAIT)
             return
-        self._said = " ".join([_count(found), *(_sentence(note) for note in found.notes)])
+        self._said = " ".join([_count(found), *(runs.sentence(note) for note in found.notes)])
         if annotation is None:
-            self._add(found)
+            add_result(session, found)
         else:
             self._write(found, annotation)
         session.learned = False
@@ -192,22 +188,8 @@ class SegmentSection(Step):
         self._waiting = None
         session.run("segment", lambda: runs.join(found, annotation), self._on_found)
 
-    def _add(self, found: runs.Found) -> None:
-        """Add a labels layer with a result."""
-        session, source = self.session, found.source
-        if found.region == whole(source.shape):
-            data = found.labels
-        else:
-            data = np.zeros(source.shape, found.labels.dtype)
-            data[found.region] = found.labels
-        done = [found.action] if found.action.before.count else []  # nothing was found: that is no step
-        labels = add_labels(session, source, data, outlined=found.entry.get().task == "instances")
-        session.set_labels(labels, first=Runs.empty(data.shape, data.dtype), done=done)
-
     def _write(self, found: runs.Found, annotation: Annotation) -> None:
-        if found.entry.get().task == "instances":
-            _step_aside(annotation.layer, found)
-        annotation.run(found.action, found.values())
+        write_result(annotation, found)
         if annotation.writer is not None:
             self._written = annotation
             annotation.writer.finished.connect(self._on_written)
@@ -232,22 +214,6 @@ class SegmentSection(Step):
             self._on_written()
 
 
-def add_labels(session: Session, source: Source, data: NDArray[Any], *, outlined: bool = True) -> Labels:
-    """Add a labels layer exactly over the image; it becomes the active one, to be corrected."""
-    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
-    if outlined and math.prod(data.shape[-2:]) <= OUTLINED:
-        labels.contour, labels.opacity = OUTLINE, 1.0
-    if outlined:
-        labels.selected_label = int(data.max(initial=0)) + 1
-    return labels
-
-
-def _step_aside(layer: Labels, found: runs.Found) -> None:
-    """Let a number that was selected but not painted yet become none of the objects that are written."""
-    if found.was < layer.selected_label <= found.largest < np.iinfo(layer.data.dtype).max:
-        layer.selected_label = found.largest + 1
-
-
 def _count(found: runs.Found) -> str:
     """Return in a sentence what was found."""
     if found.entry.get().task == "classes":
@@ -255,7 +221,3 @@ def _count(found: runs.Found) -> str:
     if not found.objects:
         return "No objects found: try Estimate above, another channel or another model."
     return f"{found.objects} object{'s' * (found.objects != 1)} in {found.seconds:.1f} s."
-
-
-def _sentence(note: str) -> str:
-    return f"{note[:1].upper()}{note[1:]}{'' if note.endswith('.') else '.'}"

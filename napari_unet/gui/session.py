@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from napari_unet.gui.layers import Source, choices_of_axes, look_at
 from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.notices import Told, tell
 from napari_unet.gui.strokes import Annotation
-from napari_unet.gui.worker import Worker
+from napari_unet.gui.worker import Worker, hurry, rest
 from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
 PATIENCE = 5.0  # seconds that closing waits for a job to end; a training step takes less
-SWITCH = 0.0005  # seconds a thread may hold Python while another waits; a worker's loops made 150 ms of 5 ms
 
 
 class Session:
@@ -142,9 +140,11 @@ class Session:
         if self.source is not None:
             self._settings[id(self.source.layer)] = (channel, diameter)
 
-    def how(self, layer: Image) -> tuple[int | None, float | None]:
-        """Return channel and diameter of an image."""
-        return self._settings.get(id(layer), (None, None))
+    def how(
+        self, layer: Image, otherwise: tuple[int | None, float | None] = (None, None)
+    ) -> tuple[int | None, float | None]:
+        """Return channel and diameter of an image, or others if nobody chose any for it."""
+        return self._settings.get(id(layer), otherwise)
 
     def _on_data(self, event: Any = None) -> None:
         del event
@@ -190,25 +190,33 @@ class Session:
     @property
     def labels(self) -> Labels | None:
         """The labels layer of the image, if there is one that fits it."""
-        labels = self._pairs.get(id(self.source.layer)) if self.source else None
-        return labels if labels is not None and self._fits(labels) else None
+        return self.labels_of(self.source)
 
-    def _fits(self, labels: Labels) -> bool:
-        """Return whether a labels layer has the shape of the image, and can be painted."""
-        if self.source is None or labels.multiscale:
-            return False
-        return tuple(labels.data.shape) == self.source.shape and _is_writable(labels.data)
+    def labels_of(self, source: Source | None) -> Labels | None:
+        """Return the labels layer of an image, if there is one that fits it."""
+        labels = self._pairs.get(id(source.layer)) if source else None
+        return labels if labels is not None and _fits(labels, source) else None
 
     @property
     def annotation(self) -> Annotation | None:
         """What is known by hand about the labels of the image."""
-        labels = self.labels
+        return self.annotation_of(self.source)
+
+    def annotation_of(self, source: Source | None) -> Annotation | None:
+        """Return what is known by hand about the labels of an image."""
+        labels = self.labels_of(source)
         return self._annotations.get(id(labels)) if labels is not None else None
 
     def set_labels(
-        self, labels: Labels, *, foreign: bool = False, first: Runs | None = None, done: Sequence[Action] = ()
+        self,
+        labels: Labels,
+        *,
+        foreign: bool = False,
+        first: Runs | None = None,
+        done: Sequence[Action] = (),
+        source: Source | None = None,
     ) -> None:
-        """Correct this layer of labels for the present image.
+        """Correct this layer of labels for an image.
 
         Parameters
         ----------
@@ -218,13 +226,16 @@ class Session:
             Its labels come from elsewhere than a model.
         first, done : Runs, sequence of Action
             What its labels were first, and what was done to them since; default: they are as they were.
+        source : Source, optional
+            The image, by default the present one.
         """
-        if self.source is None or labels is self.labels:
+        source = source or self.source
+        if source is None or labels is self.labels_of(source):
             return
-        self._pairs[id(self.source.layer)] = labels
+        self._pairs[id(source.layer)] = labels
         if id(labels) not in self._annotations:
             annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
-            self._adopt(annotation, self.source.layer, first, done)
+            self._adopt(annotation, source.layer, first, done)
             self.corrected += annotation.known()  # what was restored is to be learned from
         self.labels_changed.emit()
         self.corrections_changed.emit()
@@ -258,7 +269,7 @@ class Session:
         """Return the labels layers that fit the image, and can be painted."""
         from napari.layers import Labels
 
-        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and self._fits(layer)]
+        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and _fits(layer, self.source)]
 
     def annotated(self) -> list[tuple[Image, Annotation]]:
         """Return the images in the viewer with corrections, and these."""
@@ -372,24 +383,15 @@ class Session:
         self.leftovers.close()
 
 
+def _fits(labels: Labels, source: Source | None) -> bool:
+    """Return whether a labels layer has the shape of an image, and can be painted."""
+    if source is None or labels.multiscale:
+        return False
+    return tuple(labels.data.shape) == source.shape and _is_writable(labels.data)
+
+
 def _is_writable(data: Any) -> bool:
     """Return whether pixels can be set, one by one and in boxes; dask's arrays, for one, only seem to allow it."""
     if isinstance(data, np.ndarray):
         return bool(data.flags.writeable)
     return type(data).__module__.startswith("zarr") and not data.read_only
-
-
-_hurried: dict[int, float] = {}  # by id of each session with a job: the switch interval before the first of them
-
-
-def hurry(session: Session) -> None:
-    """Let Python change threads more often while a session's job runs; the interval is that of all docks."""
-    _hurried[id(session)] = next(iter(_hurried.values()), sys.getswitchinterval())
-    sys.setswitchinterval(SWITCH)
-
-
-def rest(session: Session) -> None:
-    """Give the interval back after the last job; to rest twice changes nothing."""
-    before = _hurried.pop(id(session), None)
-    if before is not None and not _hurried:
-        sys.setswitchinterval(before)

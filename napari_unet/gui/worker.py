@@ -9,6 +9,7 @@ thread empties it. A signal sent from the thread crashes the program if its send
 from __future__ import annotations
 
 import atexit
+import sys
 import threading
 import time
 from contextlib import closing
@@ -23,6 +24,7 @@ from napari_unet.jobs import Job, Progress, lower_priority
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SWITCH = 0.0005  # seconds a thread may hold Python while another waits; a worker's loops made 150 ms of 5 ms
 EVERY = 20  # ms between two looks into the queue
 LAST = 60.0  # seconds that the end of Python waits for the steps that run; a step is a tile, or one of training
 
@@ -112,6 +114,22 @@ def _end() -> None:
         thread.cancel()
     for thread in running:
         thread.join(max(end - time.monotonic(), 0))
+
+
+_hurried: dict[int, float] = {}  # by id of each dock with a job: the switch interval before the first of them
+
+
+def hurry(owner: object) -> None:
+    """Let Python change threads more often while a dock's job runs; the interval is that of all docks."""
+    _hurried[id(owner)] = next(iter(_hurried.values()), sys.getswitchinterval())
+    sys.setswitchinterval(SWITCH)
+
+
+def rest(owner: object) -> None:
+    """Give the interval back after the last job; to rest twice changes nothing."""
+    before = _hurried.pop(id(owner), None)
+    if before is not None and not _hurried:
+        sys.setswitchinterval(before)
 
 
 class _Thread(threading.Thread):

@@ -239,14 +239,14 @@ def test_what_was_joined_with_labels_that_are_gone_is_written_as_it_was_found(de
 
 
 def test_a_new_number_is_above_what_is_being_written(desk, finds, monkeypatch) -> None:
-    from napari_unet.gui import segment_section, strokes
+    from napari_unet.gui import strokes, writing
 
     at = desk(blobs(), show=False)
     at.click(at.dock.correct.empty)
     labels = at.session.labels
     assert labels.selected_label == 1
     monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
-    monkeypatch.setattr(segment_section.TileWriter, "start", lambda writer: None)
+    monkeypatch.setattr(writing.TileWriter, "start", lambda writer: None)
     at.click(at.dock.segment.start)
     at.wait()
     assert labels.data.max() == 0
@@ -733,11 +733,11 @@ def test_all_layers_may_be_removed_at_once(desk) -> None:
 
 @pytest.mark.parametrize("largest", [0, 10**6])
 def test_objects_are_outlined_where_that_is_quick_to_draw(largest: int, desk, monkeypatch) -> None:
-    from napari_unet.gui import segment_section
+    from napari_unet.gui import results
 
-    monkeypatch.setattr(segment_section, "OUTLINED", largest)
+    monkeypatch.setattr(results, "OUTLINED", largest)
     labels = desk(blobs(), show=False).segment()
-    assert labels.contour == (segment_section.OUTLINE if largest else 0)
+    assert labels.contour == (results.OUTLINE if largest else 0)
 
 
 def test_outlines_go_with_their_labels(desk) -> None:
