@@ -3,7 +3,8 @@
 The first click goes into the middle of an object, each further one into the middle of the largest error, inside or
 outside, up to 20. NoC85 and NoC90 are the mean number of clicks until the outline's IoU with the truth is .85 and .90
 (Sofiiuk et al. 2022, arXiv:2102.06583; an object that never gets there counts 20). Beside it what "take the automatic
-mask under the click" gives: the share of the objects that such a mask fits as well.
+mask under the click" gives: the share of the objects that such a mask fits as well. How wide objects are it is told
+by the automatic masks, as in the viewer.
 
     python bench/clicks.py --json clicks.json
 """
@@ -19,7 +20,7 @@ from data import TESTS, Labelled, read
 from report import arguments, report
 
 from napari_unet import Model
-from napari_unet.infer.clicks import Outline, Prompt, outline
+from napari_unet.infer.clicks import Outline, Prompt, outline, typical_width
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.segment import see
 from napari_unet.learn.clicks import SMALLEST, middle, worst
@@ -73,14 +74,14 @@ def one(model: Model, each: Labelled, number: int, automatic: NDArray[Any]) -> d
     truth = each.mask == number
     plane = plane_of(see(model, each.image, each.axes), (), 2)
     first = middle(truth)
-    under = automatic[first]
+    under, width = automatic[first], typical_width(automatic)
     inside: list[tuple[float, float]] = [first]
     outside: list[tuple[float, float]] = []
     mask: Outline | None = None
     overlaps, seconds = [], []
     while len(overlaps) < CAP:
         began = time.perf_counter()
-        mask = outline(model, plane, Prompt(tuple(inside), tuple(outside)), mask=mask)
+        mask = outline(model, plane, Prompt(tuple(inside), tuple(outside)), mask=mask, width=width)
         seconds.append(time.perf_counter() - began)
         said = np.zeros_like(truth)
         if mask is not None:

@@ -16,7 +16,7 @@ from napari_unet.errors import DataError
 from napari_unet.gui.notices import tell
 from napari_unet.gui.sketch import Sketch
 from napari_unet.gui.worker import Worker
-from napari_unet.infer.clicks import Outline, Prompt, follow, outline
+from napari_unet.infer.clicks import Outline, Prompt, follow, outline, typical_width
 from napari_unet.infer.familiar import plane_of
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn import objects
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
 
 TOOL = "click"
+AROUND = 512  # pixels around a click in which other objects say how wide it may be
 DRAGGED = 4.0  # pixels of the screen: less is a click with a trembling hand
 HOW = "Click a cell. Drag to scribble in it, Ctrl+drag for a box around it."
 NEXT = "Enter keeps it, Esc drops it. Click to add, Shift+click to take away."
@@ -117,6 +118,7 @@ class ClickTool:
         if self._hand.tool == TOOL:
             self._taken = True
             self.said.emit(HOW)
+            self._warm_up()
         elif self._taken:
             self._taken = False
             self._forget()
@@ -200,8 +202,23 @@ class ClickTool:
         width = self._width or self._session.diameter
         yield Progress(0, 1, "outlining")
         model, seen = self._ready(drawing.source, drawing.channel)
+        if width is None and drawing.prompt.inside:
+            rows, columns = (slice(max(int(i) - AROUND, 0), int(i) + AROUND) for i in drawing.prompt.inside[0])
+            width = typical_width(np.asarray(drawing.plane[rows, columns]))
         before = drawing.found or drawing.start
         return outline(model, drawing.slice(seen, drawing.place), drawing.prompt, mask=before, width=width)
+
+    def _warm_up(self) -> None:
+        """Open the model and look at the image's brightness before the first click, which else would wait for it."""
+        source, channel = self._session.source, self._session.channel
+        if self._model is not None or self._worker is not None or source is None:
+            return
+
+        def warming() -> Job[None]:
+            yield Progress(0, 1, "getting ready")
+            self._ready(source, channel)
+
+        self._run(warming, lambda _: None)
 
     def _ready(self, source: Source, channel: int | None) -> tuple[Model, Seen]:
         """Return the model and the image with its brightness, both looked at once."""

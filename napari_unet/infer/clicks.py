@@ -207,6 +207,17 @@ def follow(
     return through
 
 
+def typical_width(labels: NDArray[Any]) -> float | None:
+    """Return the median of the longest sides of the objects of a plane, in pixels; None if there is none.
+
+    Objects that its border cuts are left out, unless all of them are.
+    """
+    boxes = [box for box in ndi.find_objects(labels.astype(np.int64, copy=False)) if box is not None]
+    ends = [[(s.start > 0 and s.stop < n) for s, n in zip(box, labels.shape, strict=True)] for box in boxes]
+    whole = [box for box, inside in zip(boxes, ends, strict=True) if all(inside)] or boxes
+    return float(np.median([max(s.stop - s.start for s in box) for box in whole])) if whole else None
+
+
 def middle(found: Outline) -> Place:
     """Return the pixel of an object that is farthest from its edge."""
     far = ndi.distance_transform_edt(np.pad(found.mask, 1))[1:-1, 1:-1]

@@ -49,7 +49,7 @@ def test_the_recipes_of_the_shipped_models_can_be_read(name: str) -> None:
         assert model.classes == recipe.classes
 
 
-@pytest.mark.parametrize("name", shipped())
+@pytest.mark.parametrize("name", [*shipped(), CLICKS])
 def test_a_shipped_model_has_a_recipe_and_a_card_that_carries_its_notices(name: str) -> None:
     assert f"{name}.toml" in RECIPES
     card = (files("napari_unet") / "models" / f"{name}.md").read_text("utf-8")
