@@ -15,6 +15,7 @@ from napari_unet import DataError, Model, ModelFileError, UnetError, shipped
 from napari_unet.jobs import run
 from napari_unet.learn.recipe import Recipe, Source, load_tiles, read_recipe, train_recipe
 from napari_unet.learn.settings import SCRATCH, TrainSettings
+from napari_unet.model import CLICKS
 
 if TYPE_CHECKING:
     from pathlib import Path
