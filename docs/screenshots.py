@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication, QWidget
 
 from napari_unet import sample_data
 from napari_unet.gui import models
@@ -73,7 +75,7 @@ def take(output: Path, model: str | None, steps: int) -> None:
     picture("segment")
     viewer.open_sample("napari-unet-live", "movie")
     many = dock.segment.many
-    fold = next(each for each in dock.segment.findChildren(Fold) if each.content is many)
+    fold = fold_of(dock, many)
     fold.toggle.click()
     many.start.click()
     wait(idle)
@@ -86,8 +88,14 @@ def take(output: Path, model: str | None, steps: int) -> None:
     pause(1)
     dock.segment.start.click()
     wait(idle)
+    outline(viewer, dock)
+    picture("click")
+    dock.correct.tools.hand.put_away()
     correct(viewer, dock)
     picture("correct")
+    dock.correct.tools.fold.toggle.click()
+    picture("tools")
+    dock.correct.tools.fold.toggle.click()
     dock.finetune.settings.set("steps", steps)
     dock.finetune.start.click()
     wait(lambda: dock.finetune.bar.value() >= 0.6 * steps or idle())
@@ -100,10 +108,34 @@ def take(output: Path, model: str | None, steps: int) -> None:
     wait(idle)
     viewer.reset_view()
     picture("again")
+    fold = fold_of(dock, dock.finetune.versions)
+    fold.toggle.click()
+    picture("versions")
+    fold.toggle.click()
     viewer.theme = "light"
     picture("light")
     viewer.close()
     pause(0.2)
+
+
+def fold_of(dock: UNetDock, content: QWidget) -> Fold:
+    """Return the fold that a part of the dock is in."""
+    return next(each for each in dock.findChildren(Fold) if each.content is content)
+
+
+def outline(viewer: Viewer, dock: UNetDock) -> None:
+    """Click into the largest cell with the Click tool, and wait for its outline."""
+    truth = sample_data.load("cells").labels
+    number = int(np.bincount(truth[truth > 0]).argmax())
+    tools, canvas = dock.correct.tools, viewer.window._qt_viewer.canvas.native
+    tools.ours["click"].click()
+    wait(lambda: tools.clicks._worker is None)
+    world = np.argwhere(truth == number).mean(axis=0) * dock.session.labels.scale
+    offset = (world - viewer.scene.camera.center[-2:]) * viewer.scene.camera.zoom
+    at = QPoint(round(canvas.width() / 2 + offset[1]), round(canvas.height() / 2 + offset[0]))
+    QTest.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
+    pause(0.2)
+    wait(lambda: tools.clicks._worker is None)
 
 
 def correct(viewer: Viewer, dock: UNetDock) -> None:
