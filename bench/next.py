@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 
 MODELS = {"phase cells": "phase-cells", "nuclei: fluorescence": "nuclei", "tissue nuclei: kidney": "nuclei"}
 SHARES = (0.1, 0.2, 0.3)  # of the visits
+RIGHT = 10**6  # numbers above it were put right
 OVERLAP = 0.2  # share of a truth, or of the object that is visited, from which they have to do with each other
 
 
@@ -82,8 +83,6 @@ def orders(cases: list[Case], seeds: int) -> list[dict[str, Any]]:
     rows = [scored("Next", cases, [in_turn(f, c.labels.shape) for f, c in zip(found, cases, strict=True)])]
     by_value = [sorted(each, key=lambda doubt: -doubt.value) for each in found]
     rows.append(scored("by doubt alone", cases, by_value))
-    alone = [[each for each in order if each.number] for order in by_value]
-    rows.append(scored("objects by doubt", cases, alone, [len(each) for each in found]))
     rows.append(scored("reading", cases, [sorted(each, key=lambda doubt: doubt.point) for each in found]))
     drawn = []
     for seed in range(seeds):
@@ -94,18 +93,14 @@ def orders(cases: list[Case], seeds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def scored(
-    name: str, cases: list[Case], plans: list[list[Doubt]], counts: list[int] | None = None
-) -> dict[str, Any]:
+def scored(name: str, cases: list[Case], plans: list[list[Doubt]]) -> dict[str, Any]:
     """Visit objects in a planned order, and score the labels of all images on the way."""
     sums: dict[float, NDArray[np.int64]] = defaultdict(lambda: np.zeros(3, int))
-    for i, (each, plan) in enumerate(zip(cases, plans, strict=True)):
-        labels, count = each.labels.astype(np.int64), counts[i] if counts else len(plan)
+    for each, plan in zip(cases, plans, strict=True):
+        labels, left, done = each.labels.astype(np.int64), iter(plan), 0
         sums[0] += score(each.truth, labels)
-        left = iter(plan)
-        done = 0
         for share in SHARES:
-            while done < ceil(share * count):
+            while done < ceil(share * len(plan)):
                 visited = next((d for d in left if is_there(d, labels)), None)
                 if visited is None:
                     break
@@ -113,7 +108,7 @@ def scored(
                 done += 1
             sums[share] += score(each.truth, labels)
     wrong = {share: int(missed + spurious) for share, (_, missed, spurious) in sums.items()}
-    row: dict[str, Any] = {"order": name, "images": len(cases), "visits": sum(counts or map(len, plans))}
+    row: dict[str, Any] = {"order": name, "images": len(cases), "visits": sum(map(len, plans))}
     row |= {"AP.50": sums[0][0] / sums[0].sum()}
     row |= {f"AP.50 at {share:.0%}": float(sums[share][0] / sums[share].sum()) for share in SHARES}
     return row | {f"mended at {share:.0%}": 1 - wrong[share] / wrong[0] for share in SHARES}
@@ -126,7 +121,7 @@ def score(truth: NDArray[np.int64], labels: NDArray[np.int64]) -> NDArray[np.int
 
 
 def is_there(visited: Doubt, labels: NDArray[np.int64]) -> bool:
-    """Return whether an object, or a place without one, is still as it was proposed; what is mended has numbers < 0."""
+    """Return whether an object, or a place without one, is still as it was proposed."""
     if visited.number:
         return bool((labels[visited.box] == visited.number).any())
     return labels[visited.point] == 0
@@ -138,15 +133,15 @@ def mend(visited: Doubt, labels: NDArray[np.int64], truth: NDArray[np.int64]) ->
     there[visited.box] = labels[visited.box] == visited.number
     size = np.count_nonzero(there)
     numbers, shared = np.unique(truth[there], return_counts=True)
-    labels[there & (labels > 0)] = 0
+    labels[there] = 0
     for number, pixels in zip(numbers.tolist(), shared.tolist(), strict=True):
         mine = truth == number
         if number == 0 or pixels < OVERLAP * (min(size, mine.sum()) if visited.number else mine.sum()):
             continue
         for other, covered in zip(*np.unique(labels[mine], return_counts=True), strict=True):
-            if other > 0 and covered > 0.5 * np.count_nonzero(labels == other):
+            if 0 < other < RIGHT and covered > 0.5 * np.count_nonzero(labels == other):
                 labels[labels == other] = 0
-        labels[mine] = -number
+        labels[mine] = RIGHT + number
 
 
 # ---- signs

@@ -179,7 +179,7 @@ def in_turn(found: Iterable[Doubt], shape: tuple[int, ...]) -> list[Doubt]:
     heapq.heapify(heap)
     order = []
     while heap:
-        value, i, known, each = heapq.heappop(heap)
+        _, i, known, each = heapq.heappop(heap)
         place = each.point
         cell = (*place[:-2], *(at // side for at, side in zip(place[-2:], sides, strict=True)))
         now = looked.get(cell, 0)
@@ -196,9 +196,7 @@ def _of_planes(done: int, planes: int) -> Any:
     return lambda p: Progress(done * p.total + p.done, planes * p.total, "looking for doubtful objects")
 
 
-def _compared(
-    objects: NDArray[np.int32], finer: NDArray[np.uint32]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+def _compared(objects: NDArray[np.int32], finer: NDArray[np.uint32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Return for each object 1 - IoU with the most similar one of others, and how many large pieces of it they are."""
     count, others = int(objects.max()), int(finer.max(initial=0))
     keys, shared = np.unique(objects.astype(np.int64) * (others + 1) + finer, return_counts=True)
