@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QCheckBox, QProgressBar, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QCheckBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.gui import runs
 from napari_unet.gui.layers import ONLY_SEEN, placement
@@ -54,6 +54,8 @@ class Next(QWidget):
         )
         self.overlay = QCheckBox("Show doubt")
         self.overlay.setToolTip("Lay over the image where the model is not sure: bright is as likely object as not.")
+        self.overlay.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Fixed)
+        self.overlay.setFocusPolicy(Qt.FocusPolicy.TabFocus)
         self.overlay.clicked.connect(self.show_doubt)
         self.bar = QProgressBar()
         self.stop = button("Stop", "Look no further; nothing is changed.", session.cancel)
