@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 FINER = 0.5  # times the model's seed threshold: neighbours that it nearly cut apart then are
 PIECE = 0.2  # share of an object that a piece of it must have to be called another object
 DEVIANT = 0.2  # share of an object that changed: less is no reason to name
+LITTLE = 0.25  # doubt about an object: of a hundred below it 2 to 6 were wrong, above it 28 to 51
 FAINT = 0.2  # foreground probability of what may be an object that was missed
 RIM = 2  # pixels around objects that belong to them
 SMALLEST = 0.05  # of the median object: smaller faint places are noise
@@ -211,9 +212,11 @@ def _compared(objects: NDArray[np.int32], finer: NDArray[np.uint32]) -> tuple[ND
 
 
 def _why(vague: float, changed: float, pieces: int) -> str:
+    if vague + changed < LITTLE:
+        return "little doubt"
     if changed > vague and changed >= DEVIANT:
         return "may be two objects" if pieces > 1 else "unsure where it ends"
-    return "may be none, or a part of one"
+    return "may be no object, or a part of one"
 
 
 def _missed(

@@ -42,6 +42,7 @@ def test_what_the_model_sees_just_so_is_hardly_doubted(model: Model) -> None:
     found = doubts(model, maps_of(labels), labels)
     assert [each.number for each in found] == [1, 2, 3, 4]
     assert max(each.value for each in found) < 0.2
+    assert {each.why for each in found} == {"little doubt"}
     for each, centre in zip(found, CENTRES, strict=True):
         assert np.abs(np.subtract(each.point, centre)).max() <= 1
         assert each.box == tuple(slice(c - 8, c + 9) for c in centre)
@@ -51,7 +52,7 @@ def test_what_the_model_sees_just_so_is_hardly_doubted(model: Model) -> None:
     ("wrong", "why"),
     [
         ("joined", "may be two objects"),
-        ("invented", "may be none, or a part of one"),
+        ("invented", "may be no object, or a part of one"),
         ("halved", "unsure where it ends"),
         ("missed", "may be missed"),
     ],
