@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import UnetError
 from napari_unet.gui import batch
 from napari_unet.gui.batch_lines import BatchLines
-from napari_unet.gui.layers import look_at, scale_of
+from napari_unet.gui.layers import is_image, look_at, scale_of
 from napari_unet.gui.look import button, label, row, say
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.results import add_result, write_result
@@ -219,10 +219,8 @@ class BatchSection(QWidget):
 
     def _items(self, values: dict[str, Any]) -> list[batch.Item]:
         """Return the open images; what is none to a model gets its line at once."""
-        from napari.layers import Image
-
         session, items = self.session, []
-        for layer in [each for each in session.viewer.layers if isinstance(each, Image)]:
+        for layer in [each for each in session.viewer.layers if is_image(each)]:
             try:
                 source = look_at(layer, session.axes_of(layer))
             except UnetError as error:

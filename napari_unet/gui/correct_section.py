@@ -12,6 +12,7 @@ from napari_unet.errors import ImageError
 from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
+from napari_unet.gui.next import Next
 from napari_unet.gui.outlines import Outlines
 from napari_unet.gui.results import add_labels
 from napari_unet.gui.toolbox import Toolbox
@@ -59,6 +60,7 @@ class CorrectSection(Step):
             each.setToolTip(f"There is nothing to {what}.")
         self.count = label("", "quiet")
         self.tools = Toolbox(session, self._on_said, again, self.accept)
+        self.next = Next(session)
         self._lay_out()
         session.image_changed.connect(self.show_labels)
         session.model_changed.connect(self.show_depth)
@@ -76,10 +78,12 @@ class CorrectSection(Step):
         self.form.setContentsMargins(0, 0, 0, 0)
         self.form.addRow("Labels", self.which)
         self.marks = QWidget()
-        self.marks.setLayout(row(self.tile))
+        self.marks.setLayout(row(self.tile, self.next.button))
+        self.tools.seldom.addWidget(self.next.overlay)
         self.column.addLayout(self.form)
         self.column.addWidget(self.tools)
         self.column.addWidget(self.marks)
+        self.column.addWidget(self.next)
         self.column.addWidget(self.empty)
         self.column.addLayout(row(self.count, self.back, self.again, stretch=0))
 
@@ -173,6 +177,7 @@ class CorrectSection(Step):
         events.inserted.disconnect(self._on_layers)
         events.removed.disconnect(self._on_layers)
         self.tools.close_tools()
+        self.next.close_part()
         self.outlines.close()
 
     # ---- does

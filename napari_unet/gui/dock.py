@@ -55,6 +55,7 @@ class UNetDock(QWidget):
         self._keys: dict[str | int, Callable[[], Any]] = {
             "s": self.segment.segment,
             "t": self.correct.confirm_tile,
+            "n": self.correct.next.go,
             "c": tools.clicks.take,
             "a": partial(self.correct.accept_object, under_mouse=True),
             "r": tools.view_again.click,

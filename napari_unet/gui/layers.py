@@ -20,6 +20,7 @@ Region = tuple[slice, ...]
 Part = Literal["whole", "slice", "view"]
 
 LARGEST = 2**28  # pixels of the level of a pyramid that is worked on: 16k by 16k
+ONLY_SEEN = "napari-unet: only seen"  # in the metadata of an image layer: a picture of ours, nothing to segment
 KNOWN_AXES = {
     1: ("X",),
     2: ("YX",),
@@ -107,6 +108,13 @@ def choices_of_axes(layer: Image) -> list[str]:
     guess = said + "S" * rgb if named else guess_axes(_level(layer, 0).shape, layer.dtype, rgb)
     others = [axes + "S" * rgb for axes in KNOWN_AXES.get(ndim, ()) if not (rgb and "C" in axes)]
     return list(dict.fromkeys([guess, *others]))
+
+
+def is_image(layer: Any) -> bool:
+    """Return whether a layer is an image to work on."""
+    from napari.layers import Image
+
+    return isinstance(layer, Image) and ONLY_SEEN not in layer.metadata
 
 
 def look_at(layer: Image, axes: str | None = None) -> Source:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.layers import Region, Source
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.strokes import Annotation
+    from napari_unet.infer.doubt import Doubts
     from napari_unet.infer.segment import SegmentSettings
     from napari_unet.learn.compare import Difference
     from napari_unet.learn.corrections import Corrections
@@ -212,6 +213,23 @@ def _known_objects(labels: NDArray[Any], state: NDArray[np.uint8]) -> NDArray[An
     numbers, known = np.unique(labels[(state > 0) & (labels > 0)], return_counts=True)
     _, size = np.unique(labels[np.isin(labels, numbers)], return_counts=True)
     return np.where(np.isin(labels, numbers[known >= WHOLE * size]), labels, 0)
+
+
+def find_doubts(entry: ModelEntry, source: Source, settings: SegmentSettings, labels: Any) -> Job[Doubts]:
+    """Order the objects of labels, the most doubtful first, with the axes of the labels."""
+    model = yield from load(entry)
+    from napari_unet.infer.doubt import doubt_job
+
+    found = yield from doubt_job(model, source.data, source.plain(np.asarray(labels)), source.axes, settings)
+    order = [replace(each, box=_with_channels(source, each.box, slice(0, 1))) for each in found.order]
+    order = [replace(each, point=_with_channels(source, each.point, 0)) for each in order]
+    return replace(found, order=order, unsure=found.unsure.reshape(source.shape))
+
+
+def _with_channels(source: Source, place: tuple[Any, ...], one: Any) -> tuple[Any, ...]:
+    """Return a place with its only pixel along the axis of channels, where the labels have that."""
+    rest = iter(place)
+    return tuple(one if letter == "C" else next(rest) for letter in source.letters)
 
 
 def learn(

@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_unet.errors import UnetError
 from napari_unet.gui.journals import Leftovers, SessionJournal
-from napari_unet.gui.layers import Source, choices_of_axes, look_at
+from napari_unet.gui.layers import Source, choices_of_axes, is_image, look_at
 from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.notices import Told, tell
 from napari_unet.gui.strokes import Annotation
@@ -83,15 +83,13 @@ class Session:
     def _on_active(self, event: Any = None) -> None:
         """Follow the active image; if something else is active, stay, or take the topmost image."""
         del event
-        from napari.layers import Image
-
         active, now = self.viewer.layers.selection.active, self.image
-        if isinstance(active, Image):
+        if is_image(active):
             wanted: Image | None = active
         elif now is not None and now in self.viewer.layers:
             wanted = now
         else:
-            images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
+            images = [layer for layer in self.viewer.layers if is_image(layer)]
             wanted = images[-1] if images else None
         if wanted is not now:
             self.set_image(wanted)

@@ -101,7 +101,7 @@ class Toolbox(QWidget):
         for tool in under_more:
             tool.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         more = QWidget()
-        seldom = QVBoxLayout(more)
+        self.seldom = seldom = QVBoxLayout(more)
         seldom.setContentsMargins(0, 0, 0, 4)
         seldom.setSpacing(3)
         seldom.addLayout(_grid([*under_more, *self.at_once.values(), accept], 3))

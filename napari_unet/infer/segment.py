@@ -191,15 +191,10 @@ def segment_job(
     DeviceError
         If the device is missing or has too little memory.
     """
-    must_segment(model)
     settings = settings or SegmentSettings()
     began = time.perf_counter()
-    yield Progress(0, 1, "normalising")
-    seen = see(model, image, axes, settings.channel)
-    place = plane_of(seen, middle(seen, model.ndim), model.ndim)
-    used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
-    model = _with_thresholds(used, settings)
-    factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
+    ready = yield from get_ready(model, image, axes, settings)
+    model, seen = ready.model, ready.seen
     spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
     leading = [len(span) for span in spans[: -model.ndim]]
     plane = [slice(span.start, span.stop) for span in spans[-model.ndim :]]
@@ -208,17 +203,61 @@ def segment_job(
     for done, index in enumerate(np.ndindex(*leading)):
         part, bad = seen.read([*(span[i] for span, i in zip(spans, index, strict=False)), *plane])
         broken += bad
-        job = predict_tiles(model, rescale(part, factor), settings.device, flips=settings.flips)
-        maps = yield from _counted(job, done, int(np.prod(leading)))
-        found = decode(model, resize(maps, part.shape[1:]))
+        maps = yield from _counted(ready.maps(part), done, int(np.prod(leading)))
+        found = decode(model, maps)
         if model.task == "instances":
             found[found > 0] += np.uint32(last)
             last = max(last, int(found.max(initial=0)))
         labels[index] = found
     each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
     alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
-    notes = (*seen.notes, *chosen, *enlarged, *alone, *_said(broken))
-    return Segmentation(labels, notes, time.perf_counter() - began, used)
+    notes = (*seen.notes, *ready.notes, *alone, *_said(broken))
+    return Segmentation(labels, notes, time.perf_counter() - began, ready.used)
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """An image, and what will look at it how.
+
+    Attributes
+    ----------
+    used : Model
+        The model that was given, or its base.
+    model : Model
+        The same with the thresholds of the settings.
+    seen : Seen
+        The image.
+    factor : float
+        By how much it is enlarged before the network sees it.
+    settings : SegmentSettings
+        As they were given.
+    notes : tuple of str
+        What was chosen.
+    """
+
+    used: Model
+    model: Model
+    seen: Seen
+    factor: float
+    settings: SegmentSettings
+    notes: tuple[str, ...]
+
+    def maps(self, part: NDArray[np.float32]) -> Job[NDArray[np.float32]]:
+        """Return the maps of a part that was read, ``float32 (channel, *spatial)``, in its own size."""
+        job = predict_tiles(self.model, rescale(part, self.factor), self.settings.device, flips=self.settings.flips)
+        return resize((yield from job), part.shape[1:])
+
+
+def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: SegmentSettings) -> Job[Ready]:
+    """Measure the brightness of an image, and choose model and scale for it; for the errors see `segment_job`."""
+    must_segment(model)
+    yield Progress(0, 1, "normalising")
+    seen = see(model, image, axes, settings.channel)
+    place = plane_of(seen, middle(seen, model.ndim), model.ndim)
+    used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
+    model = _with_thresholds(used, settings)
+    factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
+    return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
 
 
 def prepare(
