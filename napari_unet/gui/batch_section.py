@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import UnetError
 from napari_unet.gui import batch
 from napari_unet.gui.batch_lines import BatchLines
-from napari_unet.gui.layers import is_image, look_at, scale_of
+from napari_unet.gui.layers import is_image, keep_active, look_at, scale_of
 from napari_unet.gui.look import button, label, row, say
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.results import add_result, write_result
@@ -259,7 +259,10 @@ class BatchSection(QWidget):
         if _hand_is_down(session, annotation):
             self._offer = offer
             self._later.start(WAIT)
-        elif not found.fits(annotation):
+            return
+        if annotation is not None:
+            annotation.settle()  # an undo may still be written
+        if not found.fits(annotation):
             offer.answers.put(batch.Join(annotation))
         elif annotation is None:
             self._add_layer(found)
@@ -280,12 +283,9 @@ class BatchSection(QWidget):
 
     def _add_layer(self, found: Any) -> None:
         """Add a labels layer; what the user had chosen stays chosen, so that a tool goes on working."""
-        session, layers = self.session, self.session.viewer.layers
-        chosen = layers.selection.active
-        labels = add_result(session, found)
-        labels.visible = found.source.layer.visible
-        if chosen is not None:
-            layers.selection.active = chosen
+        with keep_active(self.session.viewer):
+            labels = add_result(self.session, found)
+            labels.visible = found.source.layer.visible
 
     def _on_written(self) -> None:
         writer, offer = self.sender(), self._offer

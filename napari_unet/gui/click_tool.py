@@ -16,7 +16,7 @@ from napari_unet.errors import DataError
 from napari_unet.gui.notices import tell
 from napari_unet.gui.sketch import Sketch
 from napari_unet.gui.worker import Worker
-from napari_unet.infer.clicks import Outline, Prompt, follow, outline, typical_width
+from napari_unet.infer.clicks import Outline, Prompt, follow, middle, outline, pixel, typical_width
 from napari_unet.infer.familiar import plane_of
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn import objects
@@ -54,6 +54,7 @@ class _Drawing:
     prompt: Prompt = field(default_factory=Prompt)
     start: Outline | None = None  # an object that was there, from which something is taken away
     found: Outline | None = None
+    key: object = field(default_factory=object)  # the same as long as it is the same object that is meant
 
     @property
     def plane(self) -> Any:
@@ -89,9 +90,12 @@ class ClickTool:
         self._sketch = Sketch(session.viewer)
         self._worker: Worker | None = None
         self._again = self._accepting = False
+        self._said_since: list[tuple[np.ndarray, bool, bool]] = []  # while an outline is still to be accepted
         self._model: Model | None = None
+        self._image: Any = None  # that the width is of
         self._seen: tuple[Any, int | None, Seen] | None = None
         hand.changed.connect(self._on_hand)
+        session.image_changed.connect(self._on_image)
 
     @property
     def pending(self) -> bool:
@@ -102,6 +106,9 @@ class ClickTool:
     def followable(self) -> bool:
         """Whether the last accepted object may go on in other slices."""
         if self._last is None or self._last[0].annotation is not self._session.annotation:
+            return False
+        drawing, number = self._last
+        if drawing.found is None or drawing.plane[pixel(middle(drawing.found))] != number:  # taken back
             return False
         source = self._last[0].source
         return "Z" in source.letters and source.shape[source.letters.index("Z")] > 1
@@ -124,6 +131,14 @@ class ClickTool:
             self._forget()
             self._sketch.remove()
             self.said.emit("")
+
+    def _on_image(self) -> None:
+        """Hold nothing of an image that is no longer worked on."""
+        source = self._session.source
+        if source is None or self._image is not source.data:
+            self._image = None if source is None else source.data
+            self._width = self._seen = self._last = None
+            self.changed.emit()
 
     def close(self) -> None:
         """End what runs; the dock is closed."""
@@ -151,13 +166,18 @@ class ClickTool:
             yield
         if max(float(np.abs(each - pixels[0]).max()) for each in pixels) < DRAGGED:
             path = path[:1]
+        elif event.button == 2:  # napari zooms by that
+            return
         with self._session.told():
             self._say(np.array(path), outside=outside, box=box and len(path) > 1)
 
     def _say(self, path: np.ndarray, *, outside: bool, box: bool) -> None:
         """Add a gesture, points ``(n, axes)`` in pixels of the labels, to the prompt."""
+        if self._accepting:
+            self._said_since.append((path, outside, box))
+            return
         session, annotation = self._session, self._session.annotation
-        if annotation is None or session.source is None:
+        if annotation is None or session.source is None or self._hand.plane()[0] is None:
             return
         shape = np.array(session.source.shape)
         if ((path[0] < -0.5) | (path[0] >= shape - 0.5)).any():
@@ -239,8 +259,9 @@ class ClickTool:
         worker.start()
 
     def _on_failed(self, error: Exception) -> None:
-        self._accepting = False
+        self._accepting, self._said_since = False, []
         if not self._session.closed:
+            self.said.emit("")
             tell(error)
 
     def _on_finished(self) -> None:
@@ -252,12 +273,15 @@ class ClickTool:
             self._look()
         elif self._accepting:
             self._accepting = False
+            since, self._said_since = self._said_since, []
             with self._session.told():
                 self.accept()
+                for path, outside, box in since:
+                    self._say(path, outside=outside, box=box)
 
     def _on_found(self, drawing: _Drawing, found: Outline | None) -> None:
         now = self._drawing
-        if now is None or now.place != drawing.place:  # dropped meanwhile
+        if now is None or now.key is not drawing.key:  # dropped meanwhile
             return
         self._drawing = replace(now, found=found)
         self._draw()
@@ -273,7 +297,8 @@ class ClickTool:
         if drawing is None or drawing.found is None or drawing.annotation is not self._session.annotation:
             return
         annotation = drawing.annotation
-        annotation.settle()
+        if self._hand.plane()[0] is None:
+            return
         try:
             edit, number = objects.put(drawing.plane, drawing.found.box, drawing.found.mask, annotation.largest() + 1)
         except DataError as error:
@@ -299,6 +324,7 @@ class ClickTool:
 
     def _forget(self) -> None:
         self._drawing, self._accepting, self._again = None, False, False
+        self._said_since = []
         self._draw()
 
     # ---- through the slices
@@ -325,7 +351,13 @@ class ClickTool:
         """Write the object into the other slices, as one edit; what other objects have stays theirs."""
         annotation, self._last = drawing.annotation, None
         if annotation is not self._session.annotation:
+            self.said.emit("")
             return
+        if annotation.layer._block_history:
+            self._last = drawing, number
+            self.said.emit("Finish the stroke first; then follow the object through the slices again.")
+            return
+        annotation.settle()
         if found:
             boxes = [each.box for each in found.values()]
             rows, columns = (slice(min(b[i].start for b in boxes), max(b[i].stop for b in boxes)) for i in range(2))
@@ -341,7 +373,8 @@ class ClickTool:
                 part = values[at][box]
                 part[each.mask & (part == 0)] = number
             annotation.edit("click", objects.Edit(region, values))
-        self.said.emit(f"In {len(found)} more slices: look at them, Ctrl+Z takes them back.")
+        slices = f"In {len(found)} more slice{'s' * (len(found) != 1)}: look at them, Ctrl+Z takes them back."
+        self.said.emit(slices if found else "It is in no other slice.")
         self.changed.emit()
 
     # ---- shows

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
-from napari_unet.gui.layers import look_at, placement, region_of
+from napari_unet.gui.layers import keep_active, look_at, placement, region_of
 from napari_unet.gui.look import button, label, row, say
 from napari_unet.gui.marks import tile_mark
 from napari_unet.infer.segment import SegmentSettings
@@ -190,6 +190,7 @@ class Comparison(QWidget):
         annotated = session.annotated()
         for layer, annotation in annotated:
             source = look_at(layer, session.axes_of(layer))
+            annotation.settle()
             if source.shape != tuple(annotation.layer.data.shape):
                 continue
             channel, diameter = session.how(layer)
@@ -225,18 +226,15 @@ class Comparison(QWidget):
         picture.flags.writeable = False  # so that nobody can paint on it, nor choose it as labels to correct
         how = {key: place[key] for key in ("scale", "rotate", "shear")}
         place["translate"] = Affine(**how, translate=place["translate"])([r.start for r in region])
-        selection = self.session.viewer.layers.selection
-        active = selection.active
         colours = {None: "transparent", 0: "transparent"} | COLOURS
-        layer = self.session.viewer.add_labels(
-            picture,
-            name=f"{source.layer.name}_differences",
-            colormap=DirectLabelColormap(color_dict=colours),
-            opacity=OPACITY,
-            **place,
-        )
-        if active is not None:
-            selection.active = active
+        with keep_active(self.session.viewer):
+            layer = self.session.viewer.add_labels(
+                picture,
+                name=f"{source.layer.name}_differences",
+                colormap=DirectLabelColormap(color_dict=colours),
+                opacity=OPACITY,
+                **place,
+            )
         layer.editable = False
         self.layer, self._source = layer, source
         names = [f"“{escape(entry.name)}”" for entry in compared.models]

@@ -220,6 +220,7 @@ class CorrectSection(Step):
         session, annotation = self.session, self.session.annotation
         if session.source is None or annotation is None or len(session.source.shape) < 2:
             return
+        annotation.settle()
         layer = annotation.layer
         number: Any = layer.selected_label
         if under_mouse:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from psygnal import Signal
+
+from napari_unet.errors import DataError, ImageError
+from napari_unet.gui.layers import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari.layers import Labels
 
+    from napari_unet.gui.layers import Region
     from napari_unet.gui.session import Session
 
 AWAY = ("Escape", "z", "6")  # napari's keys for no tool; its mode is that already while one of ours is in hand
@@ -63,14 +68,16 @@ class Hand:
             labels.visible = True
         labels.mode = "pan_zoom"  # napari has no mode for it: it lends the mouse, and its other tools take it back
         labels.mouse_pan, labels.cursor = False, "cross"
-        labels.mouse_drag_callbacks.append(press)
+        self._press = partial(_unless_panned, press)
+        labels.mouse_drag_callbacks.append(self._press)
         labels.events.mode.connect(self._on_other)
         selection.events.active.connect(self._on_other)
+        session.viewer.dims.events.ndisplay.connect(self.put_away_in_3d)
         actions: dict[str, Callable[[], None]] = dict.fromkeys(AWAY, self.put_away) | dict(keys or {})
         for key, action in actions.items():
             labels.bind_key(key, _binding(session, action), overwrite=True)
         labels.bind_key(PAN, self._pan, overwrite=True)
-        self._layer, self._press, self._keys, self.tool = labels, press, (*actions, PAN), tool
+        self._layer, self._keys, self.tool = labels, (*actions, PAN), tool
         self.changed.emit()
 
     def put_away(self) -> None:
@@ -81,11 +88,38 @@ class Hand:
         layer.mouse_drag_callbacks.remove(self._press)
         layer.events.mode.disconnect(self._on_other)
         self._session.viewer.layers.selection.events.active.disconnect(self._on_other)
+        self._session.viewer.dims.events.ndisplay.disconnect(self.put_away_in_3d)
         for key in self._keys:
             layer.bind_key(key, None)
         if str(layer.mode) == "pan_zoom":
             layer.mouse_pan, layer.cursor = True, "standard"
         self.changed.emit()
+
+    def put_away_in_3d(self, event: Any = None) -> None:
+        """Give the mouse back when there is no plane to work in any more: it turns the volume there."""
+        del event
+        if self._session.viewer.dims.ndisplay != 2:
+            self.put_away()
+
+    def plane(self) -> tuple[Labels | None, Region]:
+        """Return the labels and the plane that is shown; no labels if there are none that can be changed now.
+
+        Raises
+        ------
+        UnetError
+            If no plane of them is shown.
+        """
+        session, labels, annotation = self._session, self._session.labels, self._session.annotation
+        if labels is None or annotation is None or session.source is None or labels._block_history:  # in a stroke
+            return None, ()
+        if labels.ndim < 2:
+            raise ImageError(f"{labels.name!r} has no rows and columns, so there are no objects to correct in it.")
+        if session.viewer.dims.ndisplay != 2:
+            raise ImageError("Switch to 2-D first, so that it is clear which plane is meant.")
+        if not labels.visible:
+            raise DataError(f"{labels.name!r} is hidden: show it first, with the eye in the list of layers.")
+        annotation.settle()
+        return labels, region_of(session.viewer, session.source, "slice", labels)
 
     def close(self) -> None:
         """Give the mouse back; nobody is told, since the dock is gone."""
@@ -111,6 +145,12 @@ class Hand:
         yield
         if self._layer is not None and self._layer is layer:
             self._layer.mouse_pan = False
+
+
+def _unless_panned(press: Callable[[Labels, Any], Iterator[None]], layer: Labels, event: Any) -> Iterator[None]:
+    """Leave the mouse to napari while it moves the image."""
+    if not layer.mouse_pan:
+        yield from press(layer, event)
 
 
 def _binding(session: Session, action: Callable[[], None]) -> Callable[[Any], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,8 @@ from napari_unet.errors import ImageError
 from napari_unet.infer.image import AXES, guess_axes, percentiles
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari.layers import Image, Layer
     from napari.viewer import Viewer
     from numpy.typing import NDArray
@@ -30,6 +33,19 @@ KNOWN_AXES = {
 }
 GLANCE = 2**18  # pixels that a look at a channel takes in: a few milliseconds
 LONGEST = 1024  # side in pixels of a tile that is confirmed in one go: more than that nobody looks at with care
+
+
+@contextmanager
+def keep_active(viewer: Viewer) -> Iterator[None]:
+    """Add layers in this context while the active one stays so, and with it the tool that is in hand."""
+    selection = viewer.layers.selection
+    active = selection.active
+    if active is None:
+        yield
+        return
+    with selection.events.active.blocker():
+        yield
+        selection.active = active
 
 
 @dataclass(frozen=True, eq=False)

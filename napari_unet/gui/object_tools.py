@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.errors import DataError, ImageError, UnetError
-from napari_unet.gui.layers import region_of
+from napari_unet.errors import DataError, UnetError
 from napari_unet.learn import objects
 from napari_unet.learn.objects import Edit
 
@@ -203,20 +202,10 @@ class ObjectTools:
             self._write("split", window, edit, [number])
 
     def _plane(self) -> tuple[Labels | None, Region]:
-        """Return the labels and the plane that is shown; no labels if there are none that can be changed now."""
-        session, labels = self.session, self.session.labels
-        annotation = session.annotation
-        if labels is None or annotation is None or session.source is None or labels._block_history:  # in a stroke
-            return None, ()
-        if labels.ndim < 2:
-            raise ImageError(f"{labels.name!r} has no rows and columns, so there are no objects to correct in it.")
-        if session.viewer.dims.ndisplay != 2:
-            raise ImageError("Switch to 2-D first, so that it is clear which plane is meant.")
-        if not labels.visible:
-            raise DataError(f"{labels.name!r} is hidden: show it first, with the eye in the list of layers.")
-        annotation.settle()
-        plane = region_of(session.viewer, session.source, "slice", labels)
-        session.viewer.layers.selection.active = labels  # so that Ctrl+Z takes back what is done
+        """Return the labels and the plane that is shown; the labels become the active layer."""
+        labels, plane = self.hand.plane()
+        if labels is not None:
+            self.session.viewer.layers.selection.active = labels  # so that Ctrl+Z takes back what is done
         return labels, plane
 
     def _pixels(self, labels: Labels, plane: Region, places: Sequence[Any], *, outside: bool = False) -> NDArray[Any]:

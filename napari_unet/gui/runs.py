@@ -156,7 +156,7 @@ def _action(found: Found, old: NDArray[Any], labels: NDArray[Any]) -> Action:
     entry = found.entry
     about = {"model": entry.name, "task": entry.get().task, "objects": found.objects}
     changed = Action.between("segment", found.region, old, labels, about=about)
-    return changed or replace(_NOTHING, region=(slice(0, 0),) * labels.ndim, about=about)
+    return changed or Action("segment", (slice(0, 0),) * labels.ndim, _EMPTY, _EMPTY, about=about)
 
 
 def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndim: int) -> tuple[Region, Region]:

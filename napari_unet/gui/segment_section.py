@@ -151,6 +151,8 @@ class SegmentSection(Step):
             return
         settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
         there = session.annotation
+        if there is not None:
+            there.settle()  # an undo may still be written
         session.run("segment", lambda: runs.segment_part(entry, source, settings, region, there), self._on_found)
 
     def _on_found(self, found: runs.Found) -> None:
@@ -186,6 +188,8 @@ class SegmentSection(Step):
             self._later.start(WAIT)
             return
         self._waiting = None
+        if annotation is not None:
+            annotation.settle()
         session.run("segment", lambda: runs.join(found, annotation), self._on_found)
 
     def _write(self, found: runs.Found, annotation: Annotation) -> None:

@@ -364,6 +364,7 @@ class Session:
         layers.selection.events.active.disconnect(self._on_active)
         self._watch(None)
         for annotation in self._annotations.values():
+            annotation.settle()  # nothing stays half written
             annotation.close()
         for image in layers:
             labels = self._pairs.get(id(image))

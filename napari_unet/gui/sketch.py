@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.gui.layers import keep_active
+
 if TYPE_CHECKING:
     from napari.layers import Labels, Shapes
     from napari.viewer import Viewer
@@ -72,10 +74,8 @@ class Sketch:
                 name: getattr(labels, name)
                 for name in ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
             }
-            selection = self._viewer.layers.selection
-            with selection.events.active.blocker():  # the labels stay the active layer, and their tool in hand
+            with keep_active(self._viewer):
                 self._layer = self._viewer.add_shapes(None, ndim=labels.ndim, name="sketch", **where)
-                selection.active = labels
         self.clear()
         self._layer.editable = True
         return self._layer

@@ -69,6 +69,7 @@ class Toolbox(QWidget):
         self.clicks.said.connect(tell)
         self.clicks.changed.connect(self.show_clicks)
         self.hand.changed.connect(self.show_mode)
+        session.corrections_changed.connect(self.show_clicks)
         self._watched: Labels | None = None
         self.napari = {mode: _tool(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
         self.ours = {tool: _tool(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}

@@ -140,7 +140,7 @@ def outline(
         better = _better(frame, found, plane[1])
         if better is None:
             break
-        fits += better.side <= frame.side or not _cut(frame, found, plane[1])
+        fits += better.side <= frame.side or not any(_cut(frame, found, plane[1]))
         frame = better
         again, _ = _look(model, plane, prompt, mask, frame, device)
         if again is None:
@@ -212,7 +212,9 @@ def typical_width(labels: NDArray[Any]) -> float | None:
 
     Objects that its border cuts are left out, unless all of them are.
     """
-    boxes = [box for box in ndi.find_objects(labels.astype(np.int64, copy=False)) if box is not None]
+    _, compact = np.unique(labels, return_inverse=True)  # numbers may be as large as they like
+    first = 1 if (labels == 0).any() else 0
+    boxes = ndi.find_objects(compact.reshape(labels.shape) + (1 - first))
     ends = [[(s.start > 0 and s.stop < n) for s, n in zip(box, labels.shape, strict=True)] for box in boxes]
     whole = [box for box, inside in zip(boxes, ends, strict=True) if all(inside)] or boxes
     return float(np.median([max(s.stop - s.start for s in box) for box in whole])) if whole else None

@@ -169,7 +169,12 @@ def put(labels: NDArray[Any], region: Region, mask: NDArray[np.bool_], fresh: in
     other, shared = max(zip(numbers.tolist(), counts.tolist(), strict=True), key=lambda each: each[1], default=(0, 0))
     number, around = fresh, region
     if other:
-        box = box_of(labels, other, margin=0)
+        first = np.argwhere((labels[region] == other) & mask)[0] + [r.start for r in region]
+        near = window_around(labels, first.tolist())  # a piece far away with the same number stays
+        box = tuple(
+            slice(w.start + b.start, w.start + b.stop)
+            for w, b in zip(near, box_of(labels[near], other, margin=0), strict=True)
+        )
         size = np.count_nonzero(labels[box] == other)
         if shared >= REPLACED * (size + np.count_nonzero(mask) - shared):
             number = other

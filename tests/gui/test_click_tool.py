@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet import Model, model
+from napari_unet.gui import click_tool
+from napari_unet.gui.layers import keep_active
 from napari_unet.infer import clicks
 
 LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
@@ -177,3 +180,73 @@ def test_a_dock_that_closes_meanwhile_leaves_nothing(desk: Any, picture: np.ndar
     made.qtbot.wait(100)
     assert [layer.name for layer in made.viewer.layers] == ["cells", "cells_unet_labels"]
     assert list(made.viewer.mouse_drag_callbacks) == before
+
+
+def test_a_click_after_enter_begins_another_object(desk: Any, picture: np.ndarray, monkeypatch: Any) -> None:
+    made = opened(desk, picture)
+    settled(made)
+    held = threading.Event()
+    look = click_tool.outline
+    monkeypatch.setattr(click_tool, "outline", lambda *a, **k: (held.wait(10), look(*a, **k))[1])
+    made.paint((60, 60))
+    made.press(Qt.Key.Key_Return)
+    made.paint((60, 150))
+    held.set()
+    settled(made)
+    made.press(Qt.Key.Key_Return)
+    data = made.session.labels.data
+    assert data[60, 60] != data[60, 150] > 0
+
+
+def test_what_was_dropped_says_nothing_of_the_next_object(desk: Any, picture: np.ndarray, monkeypatch: Any) -> None:
+    made = opened(desk, picture)
+    settled(made)
+    held, before = threading.Event(), []
+    look = click_tool.outline
+
+    def slow(*given: Any, **how: Any) -> Any:
+        before.append(how["mask"])
+        held.wait(10)
+        return look(*given, **how)
+
+    monkeypatch.setattr(click_tool, "outline", slow)
+    made.paint((60, 60))
+    made.wait(lambda: len(before) == 1)
+    made.press(Qt.Key.Key_Escape)
+    made.paint((60, 150))
+    held.set()
+    settled(made)
+    assert before == [None, None]
+
+
+def test_nothing_is_clicked_where_no_plane_is_shown(desk: Any, picture: np.ndarray) -> None:
+    made = opened(desk, np.stack([picture] * 7))
+    made.session.labels.visible = False
+    made.paint((60, 60))
+    settled(made)
+    assert not made.tool.pending
+    made.session.labels.visible = True
+    made.session.labels.contour = 0  # napari warns that it draws none in 3-D
+    made.viewer.dims.ndisplay = 3
+    assert not made.dock.correct.tools.hand.tool
+    made.viewer.dims.ndisplay = 2
+
+
+def test_what_was_taken_back_is_not_followed(desk: Any, picture: np.ndarray) -> None:
+    made = opened(desk, np.stack([picture] * 7))
+    made.paint((60, 60))
+    settled(made)
+    made.press(Qt.Key.Key_Return)
+    assert made.dock.correct.tools.through.isVisibleTo(made.dock)
+    made.press(Qt.Key.Key_Z, CONTROL)
+    assert not made.dock.correct.tools.through.isVisibleTo(made.dock)
+
+
+def test_another_layer_leaves_the_tool_in_hand(desk: Any, picture: np.ndarray) -> None:
+    made = opened(desk, picture)
+    made.paint((60, 60))
+    settled(made)
+    with keep_active(made.viewer):
+        made.viewer.add_labels(np.zeros((9, 9), int))
+    assert made.dock.correct.tools.hand.tool == "click"
+    assert made.tool.pending

@@ -321,6 +321,8 @@ def test_space_moves_the_image_with_a_tool_in_hand(flat) -> None:
     flat.press(Qt.Key.Key_K)
     QTest.keyPress(canvas, Qt.Key.Key_Space)
     assert labels.mouse_pan
+    flat.paint((10, 24), (40, 24))
+    np.testing.assert_array_equal(labels.data, cells(), err_msg="nothing is cut by moving the image")
     QTest.keyRelease(canvas, Qt.Key.Key_Space)
     assert not labels.mouse_pan
     assert flat.dock.correct.tools.hand.tool == "split"

@@ -270,3 +270,5 @@ def test_the_typical_width_is_that_of_whole_objects() -> None:
     assert typical_width(labels) == 10
     assert typical_width(labels[:4]) == 30
     assert typical_width(np.zeros((9, 9), np.uint32)) is None
+    assert typical_width(np.where(labels == 2, np.uint32(2**32 - 1), labels)) == 10
+    assert typical_width(np.ones((9, 7), np.uint32)) == 9

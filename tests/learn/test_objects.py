@@ -222,3 +222,13 @@ def test_pixels_along_a_line_touch_each_other() -> None:
     assert np.abs(np.diff(pixels, axis=0)).max() == 1
     np.testing.assert_array_equal(pixels[[0, -1]], [[3, 4], [2, 60]])
     np.testing.assert_array_equal(objects.pixels_along(path[:1]), [[3, 4]])
+
+
+def test_a_piece_far_away_with_the_same_number_stays_where_an_object_is_outlined_anew() -> None:
+    labels = np.zeros((40, 4000), np.uint32)
+    labels[10:20, 10:20] = labels[10:20, 3900:3910] = 1
+    edit, number = objects.put(labels, (slice(8, 20), slice(10, 20)), np.ones((12, 10), bool), 2)
+    labels[edit.region] = edit.values
+    assert number == 1
+    assert (labels[8:20, 10:20] == 1).all()
+    assert (labels[10:20, 3900:3910] == 1).all()
