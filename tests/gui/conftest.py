@@ -14,6 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.gui import models
+from napari_unet.gui.first_steps import seen
 from napari_unet.gui.models import ModelEntry
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Save into the test's own folder, and know no models but those of the test."""
     monkeypatch.setattr(models, "folder", lambda: tmp_path / "models")
     monkeypatch.setattr(models, "shipped", list)
+    seen().touch()  # the dock was opened before
     return tmp_path / "models"
 
 

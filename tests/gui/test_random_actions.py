@@ -10,11 +10,14 @@ import os
 import random
 import shutil
 import time
+import traceback
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
+from napari._vispy.overlays.brush_circle import VispyBrushCircleOverlay
 from napari.layers import Image, Labels
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QPointF, Qt, QTimer
@@ -32,6 +35,11 @@ ROUND = 50  # actions in one viewer
 SHORTEN = 60  # seconds that a failure is made shorter
 LOUD = "ACTIONS" in os.environ
 
+NAPARIS = {  # where napari fails by itself
+    ("labels.py", "_draw", IndexError): "painting outside of the image in 3-D",
+    ("perspective.py", "viewbox_mouse_event", TypeError): "a drag that began in 2-D goes on in 3-D",
+}
+
 SHAPES = {
     "plane": (48, 40),
     "odd": (33, 71),
@@ -44,7 +52,7 @@ SHAPES = {
     "channels last": (30, 34, 2),
 }
 CONTENT = ("disks", "constant", "nan", "all nan", "16 bit", "huge", "bool")
-KEYS = "stcarjkdhug123456pefmlvqz[]"  # of the dock and of napari's labels layers
+KEYS = "stcarjkdhug12456pefmlvqz[]"  # of the dock and of napari's labels; 3, polygons, ends Python in 3-D by itself
 NAMED = {"Delete", "Backspace", "Escape", "Return", "Enter", "Left", "Right", "Up", "Down"}
 BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
 MODIFIERS = {
@@ -115,7 +123,7 @@ class Person:
         self.at = desk()
         self.viewer = self.at.viewer
         self.set_up()
-        self.first: dict = {}  # labels as they were before all that can be taken back, by annotation and data
+        self.first: dict = {}  # data and, before all that can be taken back, labels; by annotation and id of the data
         self.image_of: dict = {}  # each labels layer's
 
     @classmethod
@@ -164,8 +172,10 @@ class Person:
     # ---- what must be true
 
     def nothing_raised(self) -> None:
-        for _, error, _ in self.raised:
-            raise error
+        raised = [error for _, error, trace in self.raised if not is_naparis(error, trace)]
+        self.raised.clear()
+        if raised:
+            raise raised[0]
 
     def all_is_well(self) -> None:
         self.qtbot.wait(1)
@@ -185,7 +195,7 @@ class Person:
             assert annotation._painted.shape == annotation.layer.data.shape
             key = annotation, id(annotation.layer.data)
             if key not in self.first and not annotation.layer._block_history:
-                self.first[key] = self.rewound(annotation)
+                self.first[key] = annotation.layer.data, self.rewound(annotation)
 
     def rewound(self, annotation) -> np.ndarray:
         """Return the labels as they are when all is taken back; then all is done again."""
@@ -208,7 +218,7 @@ class Person:
         annotation = self.session.annotation
         if annotation.layer._block_history:
             return
-        first = self.first[annotation, id(annotation.layer.data)]
+        _, first = self.first[annotation, id(annotation.layer.data)]
         np.testing.assert_array_equal(self.rewound(annotation), first, err_msg="not the first labels")
 
     # ---- images and layers
@@ -496,6 +506,13 @@ class Person:
         assert not timers, "a timer is left"
 
 
+def is_naparis(error: BaseException, trace) -> bool:
+    """Return whether an exception is one of napari's own, known errors; nothing of ours was on the way to it."""
+    frames = [(Path(each.filename), each.name) for each in traceback.extract_tb(trace)]
+    ours = any("napari_unet" in path.parts for path, _ in frames)
+    return not ours and any((path.name, name, type(error)) in NAPARIS for path, name in frames)
+
+
 def is_ours(timer: QTimer) -> bool:
     """Return whether a timer that runs belongs to something of the dock."""
     with suppress(RuntimeError):  # deleted already
@@ -541,10 +558,14 @@ def shortened(make, done: list, error: BaseException) -> list:
         size //= 2
 
 
+@pytest.mark.filterwarnings("ignore:Contours are not displayed:UserWarning")  # napari says so in 3-D
 @pytest.mark.timeout(0)
 def test_whatever_a_person_does(desk, qtbot, tiny, own_folder, monkeypatch: pytest.MonkeyPatch) -> None:
     for what, answer in (("OpenFileName", ("", "")), ("SaveFileName", ("", "")), ("ExistingDirectory", "")):
         monkeypatch.setattr(QFileDialog, f"get{what}", lambda *_, answer=answer, **__: answer)
+    # napari draws its circle around the brush also without a layer; where OpenGL is done in software that ends Python
+    for method in ("_on_visible_change", "_on_mouse_over_canvas"):
+        monkeypatch.setattr(VispyBrushCircleOverlay, method, lambda self, *_: setattr(self.node, "visible", False))
     for number in range(max(1, ACTIONS // ROUND)):
         dice = random.Random(SEED * 1000 + number)
         make = partial(Person, desk, qtbot, own_folder, tiny, monkeypatch, dice.random() < 0.5)
