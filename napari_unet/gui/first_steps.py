@@ -48,8 +48,9 @@ class FirstSteps(QFrame):
         grid.setContentsMargins(10, 6, 4, 6)
         grid.setHorizontalSpacing(8)
         grid.setVerticalSpacing(2)
-        for i, text in enumerate(STEPS):
-            number, line = label(str(i + 1), "quiet"), label(text)
+        self.lines = [label(text) for text in STEPS]
+        for i, line in enumerate(self.lines):
+            number = label(str(i + 1), "quiet")
             number.setSizePolicy(QSizePolicy.Policy.Fixed, QSizePolicy.Policy.Preferred)
             grid.addWidget(number, i, 0)
             grid.addWidget(line, i, 1)
