@@ -87,8 +87,11 @@ class Desk:
         *points: tuple[float, float],
         button: Qt.MouseButton = Qt.MouseButton.LeftButton,
         modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Drag the mouse over the canvas through points (y, x) of the world; one point is a click.
+
+        `meanwhile` is called before the last of them.
 
         The events are sent as Qt would send them: `QTest.mouseMove` moves the pointer of the screen, and what comes of
         that depends on how busy the screen is.
@@ -108,6 +111,8 @@ class Desk:
         send(QEvent.Type.MouseMove, places[0], Qt.MouseButton.NoButton)
         send(QEvent.Type.MouseButtonPress, places[0], button)
         for place in places[1:]:
+            if place is places[-1]:
+                meanwhile()
             send(QEvent.Type.MouseMove, place, button)
         send(QEvent.Type.MouseButtonRelease, places[-1], Qt.MouseButton.NoButton)
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from napari._vispy.overlays.brush_circle import VispyBrushCircleOverlay
+from napari._vispy.canvas import NapariSceneCanvas
 from napari.layers import Image, Labels
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import QEvent, QPointF, Qt, QTimer
@@ -25,6 +25,7 @@ from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDoubleSpinBox, QFileDialog, QListWidget
 
+from napari_unet import model
 from napari_unet.gui import writing
 from napari_unet.gui.dock import UNetDock
 from napari_unet.gui.models import ModelEntry
@@ -36,8 +37,8 @@ SHORTEN = 60  # seconds that a failure is made shorter
 LOUD = "ACTIONS" in os.environ
 
 NAPARIS = {  # where napari fails by itself
-    ("labels.py", "_draw", IndexError): "painting outside of the image in 3-D",
-    ("perspective.py", "viewbox_mouse_event", TypeError): "a drag that began in 2-D goes on in 3-D",
+    ("labels.py", "_draw"): "painting outside of the image in 3-D",
+    ("camera.py", "viewbox_mouse_event"): "a drag that began in 2-D and goes on in 3-D, or the other way round",
 }
 
 SHAPES = {
@@ -52,7 +53,7 @@ SHAPES = {
     "channels last": (30, 34, 2),
 }
 CONTENT = ("disks", "constant", "nan", "all nan", "16 bit", "huge", "bool")
-KEYS = "stcarjkdhug12456pefmlvqz[]"  # of the dock and of napari's labels; 3, polygons, ends Python in 3-D by itself
+KEYS = "stcarjkdhug123456pefmlvqz[]"  # of the dock and of napari's labels
 NAMED = {"Delete", "Backspace", "Escape", "Return", "Enter", "Left", "Right", "Up", "Down"}
 BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
 MODIFIERS = {
@@ -172,7 +173,7 @@ class Person:
     # ---- what must be true
 
     def nothing_raised(self) -> None:
-        raised = [error for _, error, trace in self.raised if not is_naparis(error, trace)]
+        raised = [error for _, error, _ in self.raised if not is_naparis(error)]
         self.raised.clear()
         if raised:
             raise raised[0]
@@ -506,11 +507,14 @@ class Person:
         assert not timers, "a timer is left"
 
 
-def is_naparis(error: BaseException, trace) -> bool:
+def is_naparis(error: BaseException | None) -> bool:
     """Return whether an exception is one of napari's own, known errors; nothing of ours was on the way to it."""
-    frames = [(Path(each.filename), each.name) for each in traceback.extract_tb(trace)]
+    frames = []
+    while error is not None:
+        frames += [(Path(each.filename), each.name) for each in traceback.extract_tb(error.__traceback__)]
+        error = error.__context__
     ours = any("napari_unet" in path.parts for path, _ in frames)
-    return not ours and any((path.name, name, type(error)) in NAPARIS for path, name in frames)
+    return not ours and any((path.name, name) in NAPARIS for path, name in frames)
 
 
 def is_ours(timer: QTimer) -> bool:
@@ -560,12 +564,13 @@ def shortened(make, done: list, error: BaseException) -> list:
 
 @pytest.mark.filterwarnings("ignore:Contours are not displayed:UserWarning")  # napari says so in 3-D
 @pytest.mark.timeout(0)
-def test_whatever_a_person_does(desk, qtbot, tiny, own_folder, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_whatever_a_person_does(desk, qtbot, tiny, own_folder, tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     for what, answer in (("OpenFileName", ("", "")), ("SaveFileName", ("", "")), ("ExistingDirectory", "")):
         monkeypatch.setattr(QFileDialog, f"get{what}", lambda *_, answer=answer, **__: answer)
-    # napari draws its circle around the brush also without a layer; where OpenGL is done in software that ends Python
-    for method in ("_on_visible_change", "_on_mouse_over_canvas"):
-        monkeypatch.setattr(VispyBrushCircleOverlay, method, lambda self, *_: setattr(self.node, "visible", False))
+    # nothing is drawn: in OpenGL done by software napari by itself now and then ends Python when a layer was removed
+    monkeypatch.setattr(NapariSceneCanvas, "_draw_scene", lambda *_, **__: None)
+    monkeypatch.setattr(model, "SHIPPED", tmp_path)
+    model.Model.new(width=2, depth=1).with_clicks().save(tmp_path / f"{model.CLICKS}{model.SUFFIX}")
     for number in range(max(1, ACTIONS // ROUND)):
         dice = random.Random(SEED * 1000 + number)
         make = partial(Person, desk, qtbot, own_folder, tiny, monkeypatch, dice.random() < 0.5)
