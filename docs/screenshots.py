@@ -45,7 +45,7 @@ def main() -> None:
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        models.folder = lambda: Path(folder)  # the user's own models are no part of the pictures
+        models.folder = lambda: Path(folder) / "models"  # the user's own models are no part of the pictures
         take(given.output, given.model, given.steps)
 
 

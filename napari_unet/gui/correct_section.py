@@ -192,10 +192,9 @@ class CorrectSection(Step):
 
     def start_empty(self) -> None:
         """Add labels with nothing in them, and take the brush."""
-        session = self.session
-        if session.source is not None and session.labels is None:
-            data = np.zeros(session.source.shape, np.uint32)
-            session.set_labels(add_labels(session, session.source, data))
+        session, source = self.session, self.session.source
+        if source is not None and session.labels is None:
+            session.set_labels(add_labels(session, source, np.zeros(source.shape, np.uint32)), source=source)
             self.tools.take("paint")
 
     def confirm_tile(self) -> None:

@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractSpinBox, QApplication, QComboBox, QFrame, QS
 
 from napari_unet.gui.correct_section import CorrectSection
 from napari_unet.gui.finetune_section import FinetuneSection
+from napari_unet.gui.first_steps import FirstSteps
 from napari_unet.gui.image_section import ImageSection
 from napari_unet.gui.look import Step, Theme
 from napari_unet.gui.offer import Offer
@@ -41,6 +42,7 @@ class UNetDock(QWidget):
         self.correct = CorrectSection(session, partial(self.segment.segment, "view"))
         self.finetune = FinetuneSection(session, self.segment.segment)
         self.offer = Offer(session)
+        self.first = FirstSteps(session)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()
         session.image_changed.connect(self._highlight)
@@ -86,6 +88,7 @@ class UNetDock(QWidget):
         column = QVBoxLayout(inside)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(4)
+        column.addWidget(self.first)
         column.addWidget(self.offer)
         for i, step in enumerate(self.steps):
             if i:

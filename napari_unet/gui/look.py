@@ -20,6 +20,7 @@ QFrame#step[next="true"] {{ border-left: 3px solid {accent}; }}
 QLabel#number {{ border-radius: 10px; background: {primary}; color: {text}; font-weight: bold; padding: 0px; }}
 QLabel#number[next="true"] {{ background: {accent}; color: {accent_text}; }}
 QLabel#title {{ font-weight: bold; font-size: {large}; }}
+QFrame#first {{ background: {foreground}; border: 0px; border-radius: 2px; }}
 QFrame#line {{ background: {foreground}; border: 0px; }}
 QFrame#step QLabel {{ padding-left: 0px; margin-left: 0px; }}
 QLabel#quiet {{ color: {quiet}; }}

@@ -67,7 +67,7 @@ class Offer(QWidget):
             for each in kept:
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)
                 labels = add_labels(session, source, each.now(), outlined=outlined)
-                session.set_labels(labels, foreign=True, first=each.labels, done=each.actions)
+                session.set_labels(labels, foreign=True, first=each.labels, done=each.actions, source=source)
             self._settle(kept)
             self.setVisible(True)
             say(self.line, f"Restored {_said(kept)}.")

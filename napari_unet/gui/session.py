@@ -82,7 +82,8 @@ class Session:
 
     def _on_active(self, event: Any = None) -> None:
         """Follow the active image; if something else is active, stay, or take the topmost image."""
-        del event
+        if event is not None and event.type == "inserted" and self.image is not None:
+            return  # labels that a run adds do not bring back the image that is selected
         active, now = self.viewer.layers.selection.active, self.image
         if is_image(active):
             wanted: Image | None = active

@@ -14,6 +14,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_unet.gui import models
+from napari_unet.gui.first_steps import seen
 from napari_unet.gui.models import ModelEntry
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Save into the test's own folder, and know no models but those of the test."""
     monkeypatch.setattr(models, "folder", lambda: tmp_path / "models")
     monkeypatch.setattr(models, "shipped", list)
+    seen().touch()  # the dock was opened before
     return tmp_path / "models"
 
 
@@ -85,8 +87,11 @@ class Desk:
         *points: tuple[float, float],
         button: Qt.MouseButton = Qt.MouseButton.LeftButton,
         modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier,
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         """Drag the mouse over the canvas through points (y, x) of the world; one point is a click.
+
+        `meanwhile` is called before the last of them.
 
         The events are sent as Qt would send them: `QTest.mouseMove` moves the pointer of the screen, and what comes of
         that depends on how busy the screen is.
@@ -106,6 +111,8 @@ class Desk:
         send(QEvent.Type.MouseMove, places[0], Qt.MouseButton.NoButton)
         send(QEvent.Type.MouseButtonPress, places[0], button)
         for place in places[1:]:
+            if place is places[-1]:
+                meanwhile()
             send(QEvent.Type.MouseMove, place, button)
         send(QEvent.Type.MouseButtonRelease, places[-1], Qt.MouseButton.NoButton)
 

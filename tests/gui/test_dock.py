@@ -12,10 +12,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QCheckBox
 
-from napari_unet.gui import models, runs
+from napari_unet.gui import models, runs, writing
 from napari_unet.gui.dock import UNetDock
 from napari_unet.jobs import Progress
 from napari_unet.learn.corrections import State
+from napari_unet.learn.objects import Edit
 
 
 def blobs(shape: tuple[int, ...] = (96, 96), dtype: object = np.uint8) -> np.ndarray:
@@ -806,3 +807,76 @@ def test_nothing_leaks(desk, qtbot) -> None:
         gc.collect()
         assert gone() is None
     assert (callbacks(), len(viewer.keymap), timers(), len(QApplication.allWidgets())) == before
+
+
+def test_a_run_brings_its_own_image_back_also_if_another_one_was_selected_meanwhile(desk, slow) -> None:
+    at = desk(blobs())
+    first = at.session.image
+    at.click(at.dock.segment.start)
+    other = at.viewer.add_image(blobs(), name="other")
+    assert at.session.image is other
+    slow.set()
+    at.wait()
+    labels = at.viewer.layers["cells_unet_labels"]
+    assert at.session.image is first
+    assert at.session.labels is labels
+    at.viewer.layers.selection.active = other
+    assert at.session.labels is None
+
+
+def test_empty_labels_are_those_of_the_image_that_is_shown_and_not_of_the_one_that_is_selected(desk) -> None:
+    at = desk(blobs())
+    first, _ = at.session.image, at.viewer.add_image(blobs(), name="other")
+    at.session.set_image(first)  # as a run does
+    at.click(at.dock.correct.empty)
+    assert at.session.image is first
+    assert at.session.labels.name == "cells_unet_labels"
+
+
+@pytest.mark.parametrize("tool", ["merge", "split", "delete", "click", "paint"])
+def test_whatever_goes_away_under_a_drag(desk, told, tool: str) -> None:
+    at = desk()
+    for gone in ("labels", "image", "all", "2-D", "dock"):
+        at.viewer.layers.clear()
+        at.viewer.add_image(blobs(), name="cells")
+        at.click(at.dock.correct.empty)
+        labels = at.session.labels
+        labels.data[20:60, 20:60] = 3
+        labels.refresh()
+        at.more()
+        at.viewer.layers.selection.active = at.session.image
+        tools = at.dock.correct.tools
+        at.click({**tools.napari, **tools.ours}[tool])
+        at.paint((24, 24), (40, 40), (50, 50), meanwhile=lambda gone=gone: go_away(at, gone))
+        at.qtbot.wait(20)
+        at.viewer.dims.ndisplay = 2
+    assert not [words for words in told if "There is no model 'clicks'" not in words]
+    assert at.session.closed
+    at.dock.deleteLater()
+
+
+def go_away(at, what: str) -> None:
+    if what == "labels":
+        at.viewer.layers.remove(at.session.labels)
+    elif what == "image":
+        at.viewer.layers.remove(at.session.image)
+    elif what == "all":
+        at.viewer.layers.clear()
+    elif what == "2-D":
+        at.viewer.dims.ndisplay = 3
+    else:
+        at.viewer.window.remove_dock_widget(at.dock)
+
+
+def test_the_viewer_is_closed_while_a_result_is_written(desk, qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "MOST", 100)
+    monkeypatch.setattr(writing, "TILE", 4)
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    at.session.annotation.edit("fill", Edit((slice(0, 96), slice(0, 96)), np.ones((96, 96), np.uint32)))
+    at.session.annotation.undo()
+    writer = at.session.annotation.writer
+    assert writer is not None
+    with qtbot.waitSignal(at.dock.destroyed, timeout=20_000):
+        at.viewer.close()
+    assert not writer._timer.isActive()
