@@ -217,15 +217,12 @@ class Comparison(QWidget):
     def _draw(self, compared: runs.Compared, source: Source) -> None:
         """Lay the picture of the difference over the image, without taking the brush out of the user's hand."""
         from napari.utils.colormaps import DirectLabelColormap
-        from napari.utils.transforms import Affine
 
         difference, region = compared.difference, compared.region
         if difference is None or region is None:
             return
-        picture, place = difference.picture, placement(source)
+        picture = difference.picture
         picture.flags.writeable = False  # so that nobody can paint on it, nor choose it as labels to correct
-        how = {key: place[key] for key in ("scale", "rotate", "shear")}
-        place["translate"] = Affine(**how, translate=place["translate"])([r.start for r in region])
         colours = {None: "transparent", 0: "transparent"} | COLOURS
         with keep_active(self.session.viewer):
             layer = self.session.viewer.add_labels(
@@ -233,7 +230,7 @@ class Comparison(QWidget):
                 name=f"{source.layer.name}_differences",
                 colormap=DirectLabelColormap(color_dict=colours),
                 opacity=OPACITY,
-                **place,
+                **placement(source, region),
             )
         layer.editable = False
         self.layer, self._source = layer, source

@@ -13,7 +13,7 @@ from napari_unet.gui.layers import LONGEST, region_of
 from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
 from napari_unet.gui.next import Next
-from napari_unet.gui.outlines import Outlines
+from napari_unet.gui.outlines import Legend, Outlines
 from napari_unet.gui.results import add_labels
 from napari_unet.gui.toolbox import Toolbox
 from napari_unet.learn.corrections import State
@@ -59,6 +59,7 @@ class CorrectSection(Step):
             each.setFixedWidth(30)
             each.setToolTip(f"There is nothing to {what}.")
         self.count = label("", "quiet")
+        self.legend = Legend()
         self.tools = Toolbox(session, self._on_said, again, self.accept)
         self.next = Next(session)
         self._lay_out()
@@ -86,6 +87,7 @@ class CorrectSection(Step):
         self.column.addWidget(self.next)
         self.column.addWidget(self.empty)
         self.column.addLayout(row(self.count, self.back, self.again, stretch=0))
+        self.column.addWidget(self.legend)
 
     def set_theme(self, theme: Theme) -> None:
         """Colour the icons."""
@@ -136,6 +138,7 @@ class CorrectSection(Step):
     def show_count(self) -> None:
         """Say how much is known by hand."""
         annotation = self.session.annotation
+        self.legend.show_known(annotation)
         if annotation is None:
             say(self.count, "" if self.session.source is None else "Segment first; then mend what is wrong.")
             return

@@ -160,6 +160,7 @@ class UNetDock(QWidget):
         ending.add(self.segment.many.stop_writing)
         ending.add(self.correct.close_section)
         ending.add(self.finetune.versions.close_part)
+        ending.add(self.finetune.preview.close_part)
         ending.add(partial(viewer.events.theme.disconnect, self._on_theme))
         ending.add(partial(viewer.layers.events.removed.disconnect, self._on_removed))
         for key in self._keys:

@@ -18,6 +18,7 @@ from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
+from napari_unet.gui.preview import Preview
 from napari_unet.gui.versions import Versions
 from napari_unet.learn.corrections import Corrections
 from napari_unet.learn.settings import TrainSettings
@@ -88,6 +89,7 @@ class FinetuneSection(Step):
         self.discard = button("Discard", "Go on with the model as it was.", self.discard_result)
         self.again = button("Segment again", "See what the new model makes of the image.", segment_again, primary=True)
         self.settings = Form(TrainSettings, SETTINGS, unset="by the corrections")
+        self.preview = Preview(session)
         self.versions = Versions(session)
         self._lay_out()
         session.busy_changed.connect(self.show_state)
@@ -109,6 +111,7 @@ class FinetuneSection(Step):
         self.column.addWidget(self.worth)
         self.column.addWidget(self.start)
         self.column.addWidget(self.running)
+        self.column.addWidget(self.preview)
         self.column.addWidget(self.note)
         self.column.addLayout(self.plot)
         self.column.addWidget(self.verdict)
@@ -138,6 +141,7 @@ class FinetuneSection(Step):
         self.pause.setText("Go on" if session.paused else "Pause")
         self.pause.setEnabled(not self._stop.is_set())
         self.stop.setEnabled(not self._stop.is_set())
+        self.preview.setVisible(result is None)
         self.choice.setVisible(result is not None)
         self.keep.setEnabled(not session.busy)
         self.again.setVisible(session.learned and not session.busy and result is None)
@@ -164,7 +168,7 @@ class FinetuneSection(Step):
             return
         steps = progress.message == "steps"
         self._stepped |= steps and progress.done > 0
-        if progress.message == "scoring" and self._stepped:
+        if progress.message in ("scoring", "preview") and self._stepped:
             return  # between two steps: the bar stays with the steps
         if steps:
             self.bar.setRange(0, progress.total)
@@ -214,9 +218,10 @@ class FinetuneSection(Step):
             say(self.verdict, "")
             self.bar.reset()
             self._new_curve()
+            self.preview.begin(entry, settings.device)
             session.run(
                 "learn",
-                lambda: runs.learn(entry, corrections, settings, stop.is_set),
+                lambda: runs.learn(entry, corrections, settings, stop.is_set, self.preview.look),
                 lambda result: self._on_learned(result, entry, corrected, lessons),
             )
             say(self.note, "Getting ready …")
@@ -271,6 +276,7 @@ class FinetuneSection(Step):
 
     def _end(self) -> None:
         self._stop.set()
+        self.preview.end()
         self.session.pause(False)
         say(self.note, "Stopping …")
 

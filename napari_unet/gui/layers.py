@@ -181,12 +181,18 @@ def _level(layer: Image, level: int) -> Any:
     return layer.data[level] if layer.multiscale else layer.data
 
 
-def placement(source: Source) -> dict[str, Any]:
-    """Return the keyword arguments that put a labels layer exactly over its image."""
+def placement(source: Source, region: Region | None = None) -> dict[str, Any]:
+    """Return the keyword arguments that put a labels layer exactly over its image, or over a region of it."""
     step = np.asarray(source.step)
     settings = _transforms(source.layer, source.kept)
     middle = settings["scale"] * (step - 1) / 2  # of the pixels that one of the labels stands for
-    return settings | {"scale": settings["scale"] * step, "translate": settings["translate"] + middle}
+    settings |= {"scale": settings["scale"] * step, "translate": settings["translate"] + middle}
+    if region is not None:
+        from napari.utils.transforms import Affine
+
+        how = {key: settings[key] for key in ("scale", "rotate", "shear", "translate")}
+        settings["translate"] = Affine(**how)([r.start for r in region])
+    return settings
 
 
 def _transforms(layer: Image, kept: list[int]) -> dict[str, Any]:

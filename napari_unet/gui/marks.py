@@ -40,6 +40,10 @@ class Mark:
     outlines: tuple[NDArray, ...] = ()  # corners, in pixels; one outline for each slice
     review: Review | None = None  # of a tile: what had been changed in it then
 
+    def agrees(self, same: NDArray) -> bool:
+        """Return whether it is true of other labels, which are the same as before in these pixels of its region."""
+        return bool((same if self.mask is None else same[self.mask]).all())
+
 
 def tile_mark(view: Region, shape: tuple[int, ...], depth: int | None) -> Mark:
     """Return the mark of what is in view.

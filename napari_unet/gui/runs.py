@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from napari_unet.learn.compare import Difference
     from napari_unet.learn.corrections import Corrections
     from napari_unet.learn.metrics import Scores
+    from napari_unet.learn.preview import Look
     from napari_unet.learn.settings import TrainSettings
     from napari_unet.learn.train import TrainResult
     from napari_unet.model import Model
@@ -233,7 +234,11 @@ def _with_channels(source: Source, place: tuple[Any, ...], one: Any) -> tuple[An
 
 
 def learn(
-    entry: ModelEntry, corrections: list[Corrections], settings: TrainSettings, stop: Callable[[], bool]
+    entry: ModelEntry,
+    corrections: list[Corrections],
+    settings: TrainSettings,
+    stop: Callable[[], bool],
+    preview: Callable[[], Look | None] | None = None,
 ) -> Job[TrainResult]:
     """Fine-tune on corrections; a model that knows nothing learns with its own statistics."""
     model = yield from load(entry)
@@ -245,7 +250,7 @@ def learn(
         settings = replace(
             settings, freeze_norms=False, learning_rate=max(settings.learning_rate, SCRATCH.learning_rate)
         )
-    return (yield from fine_tune(model, corrections, settings, stop=stop))
+    return (yield from fine_tune(model, corrections, settings, stop=stop, preview=preview))
 
 
 @dataclass(frozen=True, eq=False)

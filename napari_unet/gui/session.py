@@ -385,7 +385,7 @@ class Session:
 
 def _fits(labels: Labels, source: Source | None) -> bool:
     """Return whether a labels layer has the shape of an image, and can be painted."""
-    if source is None or labels.multiscale:
+    if source is None or labels.multiscale or not labels.editable:
         return False
     return tuple(labels.data.shape) == source.shape and _is_writable(labels.data)
 

@@ -67,6 +67,7 @@ class Annotation:
         self.page: Page | None = None  # of the session's journal
         self.marks: list[Mark] = []
         self.strokes = 0
+        self.painted: list[Region] = []  # boxes of all edits by hand and their undoing, so that only they are redrawn
         self.writer: TileWriter | None = None
         self._changes = 0
         self._painted = np.zeros(layer.data.shape, bool)
@@ -306,6 +307,7 @@ class Annotation:
                 painted = self._painted[region]
                 step.fresh = Runs.pack(there & ~painted) if painted.any() else vouched
             self._painted[region] |= there
+            self.painted.append(region)
             self.strokes += step.strokes
             self._proposal.steps.append(step)
         elif step.proposal is not None:
@@ -317,6 +319,7 @@ class Annotation:
             self.marks.pop()
         elif step.fresh is not None:
             self._painted[step.action.region] &= ~step.fresh.unpack()
+            self.painted.append(step.action.region)
             self.strokes -= step.strokes
             self._proposal.steps.pop()
         elif step.proposal is not None:
@@ -375,11 +378,12 @@ class Annotation:
         self._log, self._proposal, self.foreign = Log(), Proposal(self._proposal.model), True
         if new.shape != old.shape:
             self._painted = np.zeros(new.shape, bool)
-            self.marks, self.strokes = [], 0
+            self.marks, self.strokes, self.painted = [], 0, []
         else:
             for box in ndi.find_objects(self._painted.view(np.uint8)):
                 self._painted[box] &= _same(old, new, box)
-            self.marks = [mark for mark in self.marks if _agrees(_same(old, new, mark.region), mark)]
+                self.painted.append(box)
+            self.marks = [mark for mark in self.marks if mark.agrees(_same(old, new, mark.region))]
             self.strokes = self.strokes if self._painted.any() else 0
         if self.page is not None:
             self.page.again(Runs.pack(np.asarray(new)), self.summary())
@@ -390,7 +394,3 @@ class Annotation:
 def _same(old: Any, new: Any, region: Region) -> NDArray[np.bool_]:
     """Return where in a region two arrays agree; zarr's do not compare pixels, and none is read as a whole."""
     return np.asarray(np.asarray(old[region]) == np.asarray(new[region]))
-
-
-def _agrees(same: NDArray[np.bool_], mark: Mark) -> bool:
-    return bool((same if mark.mask is None else same[mark.mask]).all())

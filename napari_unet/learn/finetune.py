@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from napari_unet.infer.familiar import Plane
     from napari_unet.jobs import Job
     from napari_unet.learn.corrections import Corrections
+    from napari_unet.learn.preview import Look
     from napari_unet.learn.train import TrainResult
     from napari_unet.model import Model
 
@@ -34,6 +35,7 @@ def fine_tune(
     settings: TrainSettings | None = None,
     *,
     stop: Callable[[], bool] = bool,
+    preview: Callable[[], Look | None] | None = None,
 ) -> Job[TrainResult]:
     """Learn from corrections.
 
@@ -51,6 +53,8 @@ def fine_tune(
         How to train.
     stop : callable
         Asked before each step; on True it ends early and keeps what it has.
+    preview : callable, optional
+        See :func:`napari_unet.learn.train.train`.
 
     Yields
     ------
@@ -80,7 +84,7 @@ def fine_tune(
         model = replace(model, smallest=None)  # it will work at the scale it learned at, without a look at the image
     if model.diameter is None or not any(each.diameter for each in corrections):  # nobody said it
         model = replace(model, diameter=typical_diameter(tiles) or model.diameter)
-    result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop)
+    result = yield from train(model, tiles, held_out, settings, provenance=provenance, stop=stop, preview=preview)
     if not result.steps:
         return result
     memory = yield from memory_after(given, _planes(given, corrections), settings.device)

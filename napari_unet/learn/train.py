@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import time
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from napari_unet.learn.completion import complete, incomplete
 from napari_unet.learn.evaluate import check_pairs, headline, predict_tile, quality, quietly, score_tiles
 from napari_unet.learn.losses import total_loss
 from napari_unet.learn.optimiser import optimisers
+from napari_unet.learn.preview import Looks
 from napari_unet.learn.settings import CROP, SCRATCH, TrainSettings
 from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
 from napari_unet.model import Provenance
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_unet.learn.metrics import Scores
+    from napari_unet.learn.preview import Look
     from napari_unet.learn.targets import TrainingTile
     from napari_unet.model import Model
     from napari_unet.nets.unet import UNet
@@ -77,6 +80,7 @@ def train(
     *,
     provenance: Provenance | None = None,
     stop: Callable[[], bool] = bool,
+    preview: Callable[[], Look | None] | None = None,
     trainer: type[Trainer] | None = None,
 ) -> Job[TrainResult]:
     """Learn from tiles; Muon and AdamW, cosine schedule, averaged weights.
@@ -95,6 +99,8 @@ def train(
         What to write into the new model; the default names the parent and the settings.
     stop : callable
         Asked before each step; on True the training ends early and keeps what it has.
+    preview : callable, optional
+        What is to be seen of the model meanwhile; see :class:`napari_unet.learn.preview.Looks`.
     trainer : type, optional
         What makes the steps; default: :class:`Trainer`.
 
@@ -115,7 +121,9 @@ def train(
     if model.task == "clicks" and trainer is None:
         raise DataError(f"The model {model.name!r} outlines what is clicked: choose one that segments images.")
     try:
-        return (yield from _train((trainer or Trainer)(model, tiles, settings), model, held_out, provenance, stop))
+        looks = Looks(preview, stop)
+        made = (trainer or Trainer)(model, tiles, settings)
+        return (yield from _train(made, model, held_out, provenance, stop, looks))
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -155,6 +163,7 @@ def _train(
     held_out: Sequence[TrainingTile],
     provenance: Provenance | None,
     stop: Callable[[], bool],
+    looks: Looks,
 ) -> Job[TrainResult]:
     settings, steps = trainer.settings, trainer.steps
     origin = provenance or Provenance.now(
@@ -176,7 +185,9 @@ def _train(
     while step < steps and not stop():
         if step in completions:
             yield from _complete(trainer, model, origin, step)
+        began = time.monotonic()
         loss = trainer.step(step)
+        took = time.monotonic() - began
         if loss is None:
             ended = f"The loss was not a number at step {step + 1}; the last good weights were kept."
             break
@@ -189,6 +200,8 @@ def _train(
                 best, after = now, scores
             values["score"] = headline(scores)
         yield Progress(step, steps, "steps", values, payload=best if "score" in values else None)
+        if step < steps:
+            yield from looks.after(took, lambda: trainer.averaged(model, origin), step, steps)
     unscored = best is model or (not settings.keep_best and step not in checks)
     if step and (unscored or not held_out):
         best = trainer.averaged(model, origin)

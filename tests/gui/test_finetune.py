@@ -62,7 +62,7 @@ def staged(monkeypatch: pytest.MonkeyPatch):
         least = 1  # steps
         corrections = None
 
-    def learn(entry, corrections, settings, stop):
+    def learn(entry, corrections, settings, stop, preview):
         Staged.corrections = corrections
         model = entry.get()
         step = 0
@@ -131,7 +131,7 @@ def test_pause_paint_and_stop(corrected, staged) -> None:
 def test_the_time_left_is_said_and_a_pause_does_not_count(corrected, staged, monkeypatch) -> None:
     at, section, clock, steps = corrected, corrected.dock.finetune, [0.0], threading.Semaphore(0)
 
-    def learn(entry, corrections, settings, stop):
+    def learn(entry, corrections, settings, stop, preview):
         for step in range(1, 101):
             while not steps.acquire(timeout=0.01):
                 if stop():

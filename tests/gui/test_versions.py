@@ -318,7 +318,7 @@ def test_models_that_find_other_things_are_not_compared(two, told) -> None:
 
 
 def test_what_is_learned_and_kept_becomes_a_version(desk, finds, monkeypatch: pytest.MonkeyPatch) -> None:
-    def learn(entry, corrections, settings, stop):
+    def learn(entry, corrections, settings, stop, preview):
         model = entry.get()
         yield Progress(1, 1, "steps")
         result = TrainResult(model, None, None, 1)
