@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.gui import runs
-from napari_unet.gui.layers import ONLY_SEEN, placement
+from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement
 from napari_unet.gui.look import button, label, row, say
 from napari_unet.infer.segment import SegmentSettings
 
@@ -204,19 +204,17 @@ class Next(QWidget):
         source, found, viewer = self.session.source, self.found, self.session.viewer
         if source is None or found is None:
             return
-        active = viewer.layers.selection.active
-        self.layer = viewer.add_image(
-            found.unsure,
-            name=f"{source.layer.name}_doubt",
-            colormap="magma",
-            blending="additive",
-            opacity=0.5,
-            contrast_limits=(0, 255),
-            metadata={ONLY_SEEN: True},
-            **placement(source),
-        )
-        if active is not None:
-            viewer.layers.selection.active = active
+        with keep_active(viewer):
+            self.layer = viewer.add_image(
+                found.unsure,
+                name=f"{source.layer.name}_doubt",
+                colormap="magma",
+                blending="additive",
+                opacity=0.5,
+                contrast_limits=(0, 255),
+                metadata={ONLY_SEEN: True},
+                **placement(source),
+            )
 
     def _hide(self) -> None:
         layer, self.layer = self.layer, None

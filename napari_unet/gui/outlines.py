@@ -13,6 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
+from napari_unet.gui.layers import keep_active
 from napari_unet.gui.look import GOOD, label, row
 from napari_unet.gui.writing import put
 from napari_unet.learn.corrections import State
@@ -115,11 +116,8 @@ class Outlines:
 
     def _add(self, labels: Labels) -> Shapes:
         """Add an empty layer over the labels, without taking the brush out of the user's hand."""
-        selection = self._viewer.layers.selection
-        active = selection.active
-        layer = self._viewer.add_shapes(None, ndim=labels.ndim, **_placed(labels, "confirmed"))
-        if active is not None:
-            selection.active = active
+        with keep_active(self._viewer):
+            layer = self._viewer.add_shapes(None, ndim=labels.ndim, **_placed(labels, "confirmed"))
         layer.editable = False
         return layer
 
@@ -128,13 +126,10 @@ class Outlines:
         from napari.utils.colormaps import DirectLabelColormap
 
         colours: dict[int | None, Any] = {None: "transparent", 0: "transparent", 1: DASHES[0], 2: DASHES[1]}
-        selection = self._viewer.layers.selection
-        active = selection.active
-        with selection.events.active.blocker():  # the active layer stays the active layer
+        with keep_active(self._viewer):
             layer = self._viewer.add_labels(
                 data, colormap=DirectLabelColormap(color_dict=colours), opacity=1, **_placed(labels, "painted")
             )
-            selection.active = active
         layer.editable = False  # nobody can paint on it, nor choose it as labels to correct
         return layer
 

@@ -12,7 +12,7 @@ from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.errors import ImageError, UnetError
-from napari_unet.gui.layers import clamp, placement, region_of
+from napari_unet.gui.layers import clamp, keep_active, placement, region_of
 from napari_unet.gui.look import label, say
 from napari_unet.gui.models import ModelEntry
 from napari_unet.gui.runs import segment_part
@@ -188,9 +188,7 @@ class Preview(QWidget):
         if self.layer is None:
             classes = self._learns is not None and self._learns.get().task == "classes"
             colours: dict[int | None, Any] = {None: COLOUR, 0: "transparent"}
-            selection = self.session.viewer.layers.selection
-            active = selection.active
-            with selection.events.active.blocker():  # the active layer stays the active layer
+            with keep_active(self.session.viewer):
                 self.layer = self.session.viewer.add_labels(
                     found.picture,
                     name=f"{source.layer.name}_preview",
@@ -198,7 +196,6 @@ class Preview(QWidget):
                     opacity=1,
                     **place,
                 )
-                selection.active = active
         else:
             self.layer.data = found.picture
             if self._shown is None or self._shown.region != view.region:  # else napari would lay out all layers anew
