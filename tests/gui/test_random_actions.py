@@ -63,6 +63,7 @@ MODIFIERS = {
 }
 NUMBER = range(60)  # of one out of what is there
 YES_OR_NO = (False, True)
+TOOLS = ["new", "paint", "paint", "erase", "fill", "pick", "click", "merge", "split", "delete"]
 MEANWHILE = ("nothing", "remove", "select other", "slice", "3-D", "undo", "Escape", "D", "T", "hide", "close dock", "S")
 
 
@@ -97,7 +98,7 @@ def a_path(dice: random.Random) -> list[tuple[float, float]]:
     return [a_place(dice) for _ in range(dice.randint(1, 4))]
 
 
-def action(*, when=lambda self: True, often: int = 2, **arguments):
+def action(*, when=lambda self: True, often: float = 2, **arguments):
     """Make a method something that can be done `when` that holds, with one of the values for each argument."""
 
     def marked(method):
@@ -124,6 +125,7 @@ class Person:
         self.at = desk()
         self.viewer = self.at.viewer
         self.set_up()
+        self.add_image("stack" if many else "plane", "disks", 1.0)
         self.first: dict = {}  # data and, before all that can be taken back, labels; by annotation and id of the data
         self.image_of: dict = {}  # each labels layer's
 
@@ -224,7 +226,7 @@ class Person:
 
     # ---- images and layers
 
-    @action(kind=(list(SHAPES)), content=(CONTENT), scale=((1.0, 0.25)))
+    @action(often=1, kind=list(SHAPES), content=CONTENT, scale=(1.0, 0.25))
     def add_image(self, kind: str, content: str, scale: float) -> None:
         if len([each for each in self.viewer.layers if isinstance(each, Image)]) > 4:
             return
@@ -239,36 +241,36 @@ class Person:
         shape = self.session.source.shape
         self.viewer.add_labels(np.arange(np.prod(shape), dtype=np.int64).reshape(shape) % 3)
 
-    @action(when=has_layers, number=NUMBER)
+    @action(often=0.5, when=has_layers, number=NUMBER)
     def remove(self, number: int) -> None:
         self.viewer.layers.remove(self.layer(number))
 
-    @action(often=1, when=has_layers)
+    @action(often=0.2, when=has_layers)
     def remove_all(self) -> None:
         self.viewer.layers.clear()
 
-    @action(often=1, when=has_layers, number=NUMBER, name=(["a", "a_unet_labels", "ä/ü <b>", ""]))
+    @action(often=0.7, when=has_layers, number=NUMBER, name=["a", "a_unet_labels", "ä/ü <b>", ""])
     def rename(self, number: int, name: str) -> None:
         self.layer(number).name = name
 
-    @action(often=1, when=has_layers, one=NUMBER, other=NUMBER)
+    @action(often=0.7, when=has_layers, one=NUMBER, other=NUMBER)
     def move(self, one: int, other: int) -> None:
         n = len(self.viewer.layers)
         self.viewer.layers.move(one % n, other % n)
 
-    @action(when=has_layers, number=NUMBER, more=YES_OR_NO)
+    @action(often=1, when=has_layers, number=NUMBER, more=YES_OR_NO)
     def select(self, number: int, more: bool) -> None:
         if more:
             self.viewer.layers.selection.toggle(self.layer(number))
         else:
             self.viewer.layers.selection.active = self.layer(number)
 
-    @action(often=1, when=has_layers, number=NUMBER)
+    @action(often=0.7, when=has_layers, number=NUMBER)
     def show_or_hide(self, number: int) -> None:
         layer = self.layer(number)
         layer.visible = not layer.visible
 
-    @action(often=1, when=has_layers, number=NUMBER, other_shape=YES_OR_NO)
+    @action(often=0.5, when=has_layers, number=NUMBER, other_shape=YES_OR_NO)
     def give_other_data(self, number: int, other_shape: bool) -> None:
         layer = self.layer(number)
         if isinstance(layer, Image | Labels) and layer.editable and not layer.rgb if hasattr(layer, "rgb") else False:
@@ -284,15 +286,19 @@ class Person:
             axis = step % (dims.ndim - 2)
             dims.set_current_step(dims.order[axis], step % max(dims.nsteps[dims.order[axis]], 1))
 
-    @action(often=1)
+    @action(often=0.4)
     def look_in_3d(self) -> None:
         self.viewer.dims.ndisplay = 5 - self.viewer.dims.ndisplay
 
-    @action(often=1)
+    @action(often=10, when=lambda self: self.viewer.dims.ndisplay == 3)
+    def look_in_2d(self) -> None:
+        self.viewer.dims.ndisplay = 2
+
+    @action(often=0.3)
     def roll(self) -> None:
         self.viewer.dims.roll()
 
-    @action(how=(["all", "in", "out", "away"]))
+    @action(how=["all"] * 5 + ["in", "out", "away"])
     def look_at(self, how: str) -> None:
         camera = self.viewer.scene.camera
         if how == "all":
@@ -302,7 +308,7 @@ class Person:
         else:
             camera.zoom *= 2 if how == "in" else 0.5
 
-    @action(often=1)
+    @action(often=0.3)
     def change_theme(self) -> None:
         self.viewer.theme = "light" if self.viewer.theme == "dark" else "dark"
 
@@ -327,10 +333,10 @@ class Person:
         self.qtbot.wait(1)
 
     @action(
-        often=12,
+        often=3,
         path=a_path,
-        button=([*BUTTONS, "left", "left"]),
-        modifier=(["none", *MODIFIERS]),
+        button=[*BUTTONS, "left", "left"],
+        modifier=["none", *MODIFIERS],
         meanwhile=(["nothing"] * 12 + list(MEANWHILE)),
     )
     def drag(self, path, button: str, modifier: str, meanwhile: str) -> None:
@@ -343,6 +349,13 @@ class Person:
         self.do_meanwhile(meanwhile)
         self.send(kinds.MouseMove, places[0], held, held, keys)
         self.send(kinds.MouseButtonRelease, places[-1], Qt.MouseButton.NoButton, held, keys)
+
+    @action(often=14, when=has_labels, tool=["new", *TOOLS], path=a_path, meanwhile=["nothing"] * 24 + list(MEANWHILE))
+    def draw(self, tool: str, path, meanwhile: str) -> None:
+        """Take a tool in hand and use it where all is in view."""
+        self.viewer.reset_view()
+        self.take(tool)
+        self.drag(path, "left", "none", meanwhile)
 
     def do_meanwhile(self, what: str) -> None:
         """Do something while the mouse is held down."""
@@ -364,7 +377,7 @@ class Person:
         elif what in ("Escape", "D", "T", "S"):
             self.at.press(getattr(Qt.Key, f"Key_{what}"))
 
-    @action(often=8, place=a_place, key=([*KEYS, *sorted(NAMED)]), modifier=(["none"] * 5 + ["shift"]))
+    @action(often=8, place=a_place, key=[*KEYS, *sorted(NAMED)], modifier=(["none"] * 5 + ["shift"]))
     def press(self, place, key: str, modifier: str) -> None:
         """Press a key with the mouse somewhere."""
         none = Qt.MouseButton.NoButton
@@ -384,7 +397,7 @@ class Person:
         if button.isEnabled() and button.isVisibleTo(self.at.dock):
             QTest.mouseClick(button, Qt.MouseButton.LeftButton)
 
-    @action(often=5, when=is_open, number=range(200))
+    @action(often=4, when=is_open, number=range(200))
     def click_a_button(self, number: int) -> None:
         buttons = [
             each
@@ -394,7 +407,7 @@ class Person:
         button = buttons[number % len(buttons)]
         self.click(button)
 
-    @action(when=is_open, number=NUMBER, item=NUMBER)
+    @action(often=1, when=is_open, number=NUMBER, item=NUMBER)
     def choose(self, number: int, item: int) -> None:
         boxes = [
             each
@@ -416,7 +429,7 @@ class Person:
             chosen.setCurrentItem(line)
             (chosen.itemDoubleClicked if double else chosen.itemClicked).emit(line)
 
-    @action(when=has_source, diameter=([0.0, 8.0, 20.0, 500.0]))
+    @action(often=0.7, when=has_source, diameter=[0.0, 8.0, 20.0, 500.0])
     def set_diameter(self, diameter: float) -> None:
         box: QDoubleSpinBox = self.at.dock.image.diameter
         box.setValue(diameter)
@@ -427,7 +440,7 @@ class Person:
         if wait:
             self.wait()
 
-    @action(when=has_source, cancel=YES_OR_NO)
+    @action(often=1, when=has_source, cancel=YES_OR_NO)
     def segment_all(self, cancel: bool) -> None:
         self.at.dock.segment.many.segment()
         if cancel:
@@ -437,9 +450,7 @@ class Person:
     def start_empty(self) -> None:
         self.click(self.at.dock.correct.empty)
 
-    @action(
-        often=6, when=has_labels, tool=(["click", "merge", "split", "delete", "paint", "erase", "fill", "pick", "new"])
-    )
+    @action(often=2, when=has_labels, tool=TOOLS)
     def take(self, tool: str) -> None:
         tools = self.at.dock.correct.tools
         self.at.more()
@@ -449,7 +460,7 @@ class Person:
     def confirm(self) -> None:
         self.click(self.at.dock.correct.tile)
 
-    @action(often=3, when=has_labels)
+    @action(often=4, when=has_labels)
     def fine_tune(self) -> None:
         """If there is something to learn from; the next actions come meanwhile."""
         self.click(self.at.dock.finetune.start)
@@ -465,11 +476,11 @@ class Person:
             self.session.pause(False)
         self.at.wait(lambda: not self.session.busy and self.at.dock.segment._waiting is None)
 
-    @action(when=lambda self: self.is_open() and self.session.busy)
+    @action(often=1, when=lambda self: self.is_open() and self.session.busy)
     def cancel(self) -> None:
         self.session.cancel()
 
-    @action(often=1, when=is_open)
+    @action(often=0.4, when=is_open)
     def close_dock(self) -> None:
         dock, self.at.dock, self.at.session = self.at.dock, None, None
         self.first.clear()  # what is known goes on, but cannot be taken back any more
@@ -477,7 +488,7 @@ class Person:
         assert dock.session.closed
         dock.deleteLater()
 
-    @action(often=6, when=lambda self: not self.is_open())
+    @action(often=30, when=lambda self: not self.is_open())
     def open_dock(self) -> None:
         self.at.dock = dock = UNetDock(self.viewer)
         self.at.session = dock.session
