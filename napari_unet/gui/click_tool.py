@@ -168,6 +168,8 @@ class ClickTool:
             path = path[:1]
         elif event.button == 2:  # napari zooms by that
             return
+        if self._hand.tool != TOOL:  # put away meanwhile
+            return
         with self._session.told():
             self._say(np.array(path), outside=outside, box=box and len(path) > 1)
 
