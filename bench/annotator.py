@@ -29,12 +29,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from accuracy import score
+from clicks import typical_width
 from data import LEARNED, TESTS, Labelled, read
 from fewshot import CLASSES, DOMAINS, base, tiles
 from report import arguments, report
 
 from napari_unet.errors import DataError
-from napari_unet.infer.clicks import Prompt, outline, typical_width
+from napari_unet.infer.clicks import Prompt, outline
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.segment import SegmentSettings, see, segment_job
 from napari_unet.jobs import run

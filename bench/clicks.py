@@ -4,7 +4,7 @@ The first click goes into the middle of an object, each further one into the mid
 outside, up to 20. NoC85 and NoC90 are the mean number of clicks until the outline's IoU with the truth is .85 and .90
 (Sofiiuk et al. 2022, arXiv:2102.06583; an object that never gets there counts 20). Beside it what "take the automatic
 mask under the click" gives: the share of the objects that such a mask fits as well. How wide objects are it is told
-by the automatic masks, as in the viewer.
+by the automatic masks, as the Click tool is by the object that was accepted before.
 
     python bench/clicks.py --json clicks.json
 """
@@ -18,9 +18,10 @@ import numpy as np
 import torch
 from data import TESTS, Labelled, read
 from report import arguments, report
+from scipy import ndimage as ndi
 
 from napari_unet import Model
-from napari_unet.infer.clicks import Outline, Prompt, outline, typical_width
+from napari_unet.infer.clicks import Outline, Prompt, outline
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.segment import see
 from napari_unet.learn.clicks import SMALLEST, middle, worst
@@ -61,6 +62,19 @@ def main() -> None:
         rows.append({"set": name, "objects": len(found)} | table(found))
         print(rows[-1], flush=True)
     report(rows, chosen.json)
+
+
+def typical_width(labels: NDArray[Any]) -> float | None:
+    """Return the median of the longest sides of the objects of a plane, in pixels; None if there is none.
+
+    Objects that its border cuts are left out, unless all of them are.
+    """
+    _, compact = np.unique(labels, return_inverse=True)  # numbers may be as large as they like
+    first = 1 if (labels == 0).any() else 0
+    boxes = ndi.find_objects(compact.reshape(labels.shape) + (1 - first))
+    ends = [[(s.start > 0 and s.stop < n) for s, n in zip(box, labels.shape, strict=True)] for box in boxes]
+    whole = [box for box, inside in zip(boxes, ends, strict=True) if all(inside)] or boxes
+    return float(np.median([max(s.stop - s.start for s in box) for box in whole])) if whole else None
 
 
 def large(mask: NDArray[Any]) -> list[int]:

@@ -16,7 +16,7 @@ from napari_unet.errors import DataError
 from napari_unet.gui.notices import tell
 from napari_unet.gui.sketch import Sketch
 from napari_unet.gui.worker import Worker
-from napari_unet.infer.clicks import Outline, Prompt, follow, middle, outline, pixel, typical_width
+from napari_unet.infer.clicks import Outline, Prompt, follow, middle, outline, pixel
 from napari_unet.infer.familiar import plane_of
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn import objects
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
 
 TOOL = "click"
-AROUND = 512  # pixels around a click in which other objects say how wide it may be
 DRAGGED = 4.0  # pixels of the screen: less is a click with a trembling hand
 HOW = "Click a cell. Drag to scribble in it, Ctrl+drag for a box around it."
 NEXT = "Enter keeps it, Esc drops it. Click to add, Shift+click to take away."
@@ -224,9 +223,6 @@ class ClickTool:
         width = self._width or self._session.diameter
         yield Progress(0, 1, "outlining")
         model, seen = self._ready(drawing.source, drawing.channel)
-        if width is None and drawing.prompt.inside:
-            rows, columns = (slice(max(int(i) - AROUND, 0), int(i) + AROUND) for i in drawing.prompt.inside[0])
-            width = typical_width(np.asarray(drawing.plane[rows, columns]))
         before = drawing.found or drawing.start
         return outline(model, drawing.slice(seen, drawing.place), drawing.prompt, mask=before, width=width)
 

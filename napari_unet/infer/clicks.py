@@ -207,19 +207,6 @@ def follow(
     return through
 
 
-def typical_width(labels: NDArray[Any]) -> float | None:
-    """Return the median of the longest sides of the objects of a plane, in pixels; None if there is none.
-
-    Objects that its border cuts are left out, unless all of them are.
-    """
-    _, compact = np.unique(labels, return_inverse=True)  # numbers may be as large as they like
-    first = 1 if (labels == 0).any() else 0
-    boxes = ndi.find_objects(compact.reshape(labels.shape) + (1 - first))
-    ends = [[(s.start > 0 and s.stop < n) for s, n in zip(box, labels.shape, strict=True)] for box in boxes]
-    whole = [box for box, inside in zip(boxes, ends, strict=True) if all(inside)] or boxes
-    return float(np.median([max(s.stop - s.start for s in box) for box in whole])) if whole else None
-
-
 def middle(found: Outline) -> Place:
     """Return the pixel of an object that is farthest from its edge."""
     far = ndi.distance_transform_edt(np.pad(found.mask, 1))[1:-1, 1:-1]

@@ -10,7 +10,7 @@ import pytest
 from napari_unet import Model
 from napari_unet.errors import ImageError
 from napari_unet.infer import clicks
-from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, follow, middle, outline, overlap, typical_width
+from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, follow, middle, outline, overlap
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.segment import see
 from napari_unet.jobs import run
@@ -262,13 +262,3 @@ def test_it_segments_no_image_by_itself(model: Model) -> None:
     for use in (model.segment, model.predict):
         with pytest.raises(ImageError, match="outlines what is clicked"):
             use(np.zeros((20, 20)))
-
-
-def test_the_typical_width_is_that_of_whole_objects() -> None:
-    labels = np.zeros((50, 60), np.uint32)
-    labels[5:15, 5:9], labels[20:26, 20:34], labels[30:32, 40:46], labels[0:3, 30:60] = 1, 2, 7, 9
-    assert typical_width(labels) == 10
-    assert typical_width(labels[:4]) == 30
-    assert typical_width(np.zeros((9, 9), np.uint32)) is None
-    assert typical_width(np.where(labels == 2, np.uint32(2**32 - 1), labels)) == 10
-    assert typical_width(np.ones((9, 7), np.uint32)) == 9
