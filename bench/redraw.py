@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QApplication
 from report import arguments, report
 from scipy import ndimage as ndi
 
-from napari_unet.gui.writing import OUTLINE
+from napari_unet.gui.results import OUTLINE
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import json
 import os
 import subprocess
@@ -299,3 +300,12 @@ def test_the_guard_sees_a_circle_through_a_folder(tmp_path: Path) -> None:
 
 def test_the_guard_sees_what_an_import_loads() -> None:
     assert loads(["json", "wave", "colorsys"], {"wave"}) == {"wave": ["wave"]}
+
+
+@pytest.mark.parametrize("program", sorted(map(str, [*ROOT.glob("bench/*.py"), *ROOT.glob("docs/*.py")])))
+def test_programs_beside_the_package_import_what_it_has(program: str) -> None:
+    found = [n for n in ast.walk(ast.parse(Path(program).read_text())) if isinstance(n, ast.ImportFrom) and not n.level]
+    for node in (each for each in found if (each.module or "").startswith("napari_unet")):
+        module = importlib.import_module(node.module or "")
+        for alias in node.names:
+            assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}"), (node.module, alias.name)

@@ -15,7 +15,7 @@ from psygnal import Signal
 from napari_unet.errors import DataError
 from napari_unet.gui.notices import tell
 from napari_unet.gui.sketch import Sketch
-from napari_unet.gui.worker import Worker
+from napari_unet.gui.worker import Worker, hurry, rest
 from napari_unet.infer.clicks import Outline, Prompt, follow, middle, outline, pixel
 from napari_unet.infer.familiar import plane_of
 from napari_unet.jobs import Job, Progress
@@ -254,6 +254,7 @@ class ClickTool:
         worker.returned.connect(lambda result: None if self._session.closed else done(result))
         worker.failed.connect(self._on_failed)
         worker.finished.connect(self._on_finished)
+        hurry(self)
         worker.start()
 
     def _on_failed(self, error: Exception) -> None:
@@ -264,6 +265,7 @@ class ClickTool:
 
     def _on_finished(self) -> None:
         self._worker = None
+        rest(self)
         again, self._again = self._again, False
         if self._session.closed:
             return

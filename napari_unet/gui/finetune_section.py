@@ -16,7 +16,7 @@ from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
-from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.gui.look import Fold, Step, Theme, button, label, reveal, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.preview import Preview
 from napari_unet.gui.versions import Versions
@@ -111,12 +111,12 @@ class FinetuneSection(Step):
         self.column.addWidget(self.worth)
         self.column.addWidget(self.start)
         self.column.addWidget(self.running)
-        self.column.addWidget(self.preview)
-        self.column.addWidget(self.note)
-        self.column.addLayout(self.plot)
         self.column.addWidget(self.verdict)
         self.column.addWidget(self.choice)
         self.column.addWidget(self.again)
+        self.column.addWidget(self.note)
+        self.column.addWidget(self.preview)
+        self.column.addLayout(self.plot)
         self.column.addWidget(Fold("Versions", self.versions))
         self.column.addWidget(Fold("More", self.settings.native))
 
@@ -225,6 +225,8 @@ class FinetuneSection(Step):
                 lambda result: self._on_learned(result, entry, corrected, lessons),
             )
             say(self.note, "Getting ready …")
+            if self.curve is not None:
+                reveal(self.curve)
 
     def _corrections(self) -> list[Corrections]:
         session, found = self.session, []
@@ -297,6 +299,7 @@ class FinetuneSection(Step):
         set_property(self.keep, "primary", better)
         set_property(self.discard, "primary", not better)
         self.session.set_result(result)
+        reveal(self.choice)
 
     def keep_result(self) -> None:
         """Make the new model the current one, and save it among the user's."""

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QByteArray, QSize, Qt
+from qtpy.QtCore import QByteArray, QEvent, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtSvg import QSvgRenderer
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QApplication,
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +179,16 @@ def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
     return made
 
 
+def reveal(widget: QWidget) -> None:
+    """Scroll the dock, as little as needed, until a widget is in sight, even if it has only just been shown."""
+    around = widget.parentWidget()
+    while around is not None and not isinstance(around, QScrollArea):
+        around = around.parentWidget()
+    if around is not None:
+        QApplication.sendPostedEvents(None, QEvent.Type.LayoutRequest)
+        around.ensureWidgetVisible(widget, 0, 8)
+
+
 class Fold(QWidget):
     """A part that is out of sight until it is asked for.
 
@@ -200,6 +221,8 @@ class Fold(QWidget):
     def _on_toggled(self, opened: bool) -> None:
         self.toggle.setArrowType(Qt.ArrowType.DownArrow if opened else Qt.ArrowType.RightArrow)
         self.content.setVisible(opened)
+        if opened:
+            reveal(self.content)
 
 
 class Step(QFrame):

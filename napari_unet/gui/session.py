@@ -248,8 +248,8 @@ class Session:
         annotation.replaced.connect(self.labels_changed.emit)
         self._annotations[id(labels)] = annotation
 
-    def _on_corrected(self) -> None:
-        self.corrected += 1
+    def _on_corrected(self, by_hand: bool) -> None:
+        self.corrected += by_hand
         self.corrections_changed.emit()
 
     def _take_over(self) -> None:

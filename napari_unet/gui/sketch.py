@@ -90,7 +90,8 @@ def _contours(found: Outline) -> list[NDArray[np.float64]]:
 
 
 def _line(layer: Shapes, place: tuple[int, ...], corners: NDArray[np.float64], width: float, colour: str) -> None:
-    layer.add_polygons([_in(place, corners)], edge_width=width, edge_color=colour, face_color="transparent")
+    """Draw a closed line; napari would fill a polygon with triangles, which takes it long for many corners."""
+    layer.add_paths([_in(place, np.vstack((corners, corners[:1])))], edge_width=width, edge_color=colour)
 
 
 def _in(place: tuple[int, ...], corners: NDArray[np.float64]) -> NDArray[np.float64]:

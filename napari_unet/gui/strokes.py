@@ -51,7 +51,7 @@ class Annotation:
         What was done already to get the labels that the layer has; it can be taken back.
     """
 
-    changed = Signal()
+    changed = Signal(bool)  # whether by hand, so that there is something new to learn from
     replaced = Signal()  # the layer got other data: what no longer agrees with them was let go
 
     def __init__(
@@ -249,7 +249,7 @@ class Annotation:
         self._revert(step)
         if self.page is not None:
             self.page.undo()
-        self._tell()
+        self._tell(step)
 
     def redo(self) -> None:
         """Do the last entry that was taken back again; not while the hand paints."""
@@ -259,7 +259,7 @@ class Annotation:
         self._apply(step)
         if self.page is not None:
             self.page.redo()
-        self._tell()
+        self._tell(step)
 
     def settle(self) -> None:
         """Write at once what is still being written, so that the layer holds the labels as they are."""
@@ -294,7 +294,7 @@ class Annotation:
         self._log.do(step)
         if self.page is not None:
             self.page.do(step.action)
-        self._tell()
+        self._tell(step)
 
     def _apply(self, step: Step) -> None:
         """Know what a step tells."""
@@ -349,9 +349,9 @@ class Annotation:
         self.writer.finished.connect(self._on_written)
         self.writer.start()
 
-    def _tell(self) -> None:
+    def _tell(self, step: Step | None = None) -> None:
         self._changes += 1
-        self.changed.emit()
+        self.changed.emit(step is None or step.action.vouched is not None)
 
     # ---- what napari and the writer tell
 

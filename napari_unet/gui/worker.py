@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 SWITCH = 0.0005  # seconds a thread may hold Python while another waits; a worker's loops made 150 ms of 5 ms
-EVERY = 20  # ms between two looks into the queue
+EVERY, SOON = 20, 5  # ms between two looks into the queue: of a background job, and of one that somebody waits for
 LAST = 60.0  # seconds that the end of Python waits for the steps that run; a step is a tile, or one of training
 
 
@@ -48,6 +48,7 @@ class Worker(QObject):
     def __init__(self, make: Callable[[], Job[Any]], *, background: bool = True) -> None:
         super().__init__()
         self._thread = _Thread(make, background)
+        self._every = EVERY if background else SOON
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._take)
 
@@ -59,7 +60,7 @@ class Worker(QObject):
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
-        self._timer.start(EVERY)
+        self._timer.start(self._every)
 
     def pause(self, paused: bool = True) -> None:
         """Wait at the next step, or go on."""

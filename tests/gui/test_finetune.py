@@ -106,6 +106,7 @@ def test_it_really_learns_and_is_kept(corrected, own_folder) -> None:
     at.wait()
     np.testing.assert_array_equal(at.session.labels.data, labels, err_msg="all of it was confirmed")
     assert not at.dock.finetune.again.isVisibleTo(at.dock)
+    assert not at.session.unlearned, "a run of the model is no correction"
 
 
 def test_pause_paint_and_stop(corrected, staged) -> None:
