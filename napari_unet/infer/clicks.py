@@ -283,7 +283,7 @@ def _look(
     for number, places in ((1, prompt.inside), (2, prompt.outside)):
         for at in places:
             draw(said[number], frame.place(at))
-    answer = run(predict_tiles(model, np.concatenate((seen[0].numpy(), said)), device))[1]
+    answer = run(predict_tiles(model, np.concatenate((seen[0].numpy(), said)), device, waited_for=True))[1]
     inside = answer > 0.5
     sure = float(np.abs(2 * answer[inside] - 1).mean()) if inside.any() else 0.0
     wide = F.interpolate(

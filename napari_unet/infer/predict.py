@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-import weakref
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_unet.errors import DeviceError
-from napari_unet.infer.device import half_precision, out_of_memory, pick_device
+from napari_unet.infer.device import out_of_memory
+from napari_unet.infer.engine import engine_for, torch_engine
 from napari_unet.infer.tiles import plan_tiles
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    import torch
     from numpy.typing import NDArray
-    from torch import Tensor
 
+    from napari_unet.infer.engine import Engine
+    from napari_unet.infer.tiles import Tile
     from napari_unet.model import Model
-    from napari_unet.nets.unet import UNet
+    from napari_unet.nets.unet import UNet, Window
 
 # Pixels of a tile. The halo is computed again by each neighbour, so larger is less work; at these sizes a network
 # of width 24 needs about 1 GB.
 PIXELS = {1: 2**20, 2: 1280**2, 3: 160**3}
-
-_folded: weakref.WeakKeyDictionary[UNet, dict[tuple[str, torch.dtype], UNet]] = weakref.WeakKeyDictionary()
 
 
 def predict_tiles(
@@ -38,6 +36,7 @@ def predict_tiles(
     tile: int | None = None,
     precise: bool = False,
     flips: bool = False,
+    waited_for: bool = False,
 ) -> Job[NDArray[np.float32]]:
     """Run the network over an image.
 
@@ -55,6 +54,8 @@ def predict_tiles(
         Compute in float32 even where a 16-bit type is faster.
     flips : bool
         Give the mean over all ways to mirror the image along its spatial axes: 2, 4 or 8 in 1, 2 or 3 dimensions.
+    waited_for : bool
+        Whether somebody waits for the answer, see :func:`~napari_unet.infer.engine.engine_for`.
 
     Yields
     ------
@@ -73,20 +74,18 @@ def predict_tiles(
     """
     import torch
 
-    place = pick_device(device)
-    dtype = (None if precise else half_precision(place)) or torch.float32
-    network = _ready(model.network, place, dtype)
+    engine = engine_for(model.network, device, precise=precise, waited_for=waited_for)
     side = tile or longest_side(image.shape[1:], PIXELS[model.ndim])
     while True:
         try:
-            return (yield from _run(network, image, side, place, dtype, flips))
+            return (yield from _run(engine, model.network, image, side, flips))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
-            if side <= network.stride:
-                mend = "close other programs" if place.type == "cpu" else "choose the device 'cpu'"
-                raise DeviceError(f"The memory of {place} is too small even for one tile: {mend}.") from error
-        if place.type == "cuda":
+            if side <= model.network.stride:
+                mend = "close other programs" if engine.place.type == "cpu" else "choose the device 'cpu'"
+                raise DeviceError(f"The memory of {engine.place} is too small even for one tile: {mend}.") from error
+        if engine.place.type == "cuda":
             torch.cuda.empty_cache()
         side = min(side, max(image.shape[1:])) // 2
 
@@ -98,14 +97,9 @@ def features(model: Model, image: NDArray[np.float32], device: str = "auto") -> 
     """
     import torch
 
-    from napari_unet.nets.unet import pad_to
-
-    place = pick_device(device)
-    dtype = half_precision(place) or torch.float32
-    network = _ready(model.network, place, dtype)
+    engine = torch_engine(model.network, device)
     with torch.inference_mode():
-        x = torch.from_numpy(np.array(image, order="C")).to(place, dtype)[None]
-        levels = network.encode(_channels_last(pad_to(x, network.stride)))
+        levels = engine.network.encode(engine.load(_on_grid(image, model.network.stride)))
         found: NDArray[np.float32] = torch.cat([x[0].float().flatten(1).mean(dim=1) for x in levels]).cpu().numpy()
     return found
 
@@ -121,54 +115,47 @@ def longest_side(shape: Sequence[int], pixels: int) -> int:
     return max(shape)
 
 
-def _run(
-    network: UNet, image: NDArray[np.float32], side: int, place: torch.device, dtype: torch.dtype, flips: bool
-) -> Job[NDArray[np.float32]]:
-    import torch
-
-    from napari_unet.nets.unet import activate, pad_to
-
+def _run(engine: Engine, network: UNet, image: NDArray[np.float32], side: int, flips: bool) -> Job[NDArray[np.float32]]:
     plan = plan_tiles(image.shape[1:], side, network.halo, network.stride)
     looks = _mirrorings(image.ndim - 1) if flips else [()]
     steps = list(product(plan, looks))
     maps = np.zeros((network.config.out_channels, *image.shape[1:]), np.float32)
+    last: tuple[Callable[[], NDArray[np.float32]], Tile, tuple[int, ...]] | None = None
+
+    def write() -> None:
+        if last is not None:
+            finish, part, axes = last
+            maps[(slice(None), *part.write)] += np.flip(finish(), axes) / len(looks)
+
     for done, (part, axes) in enumerate(steps):
         yield Progress(done, len(steps), "tiles")
-        with torch.inference_mode():
-            x = torch.from_numpy(np.array(image[(slice(None), *part.read)], order="C")).to(place, dtype)[None]
-            # whole cells of the pooling grid before they are mirrored: so the grid lies on the same pixels after it
-            x = pad_to(x, network.stride).flip(axes) if axes else x
-            logits = network(_channels_last(x)).flip(axes)[(..., *part.crop)]
-            seen = activate(logits, network.config.classes)[0] / len(looks)
-            maps[(slice(None), *part.write)] += seen.cpu().numpy()
+        x = _on_grid(image[(slice(None), *part.read)], network.stride)
+        finish = engine.start(np.flip(x, axes), _mirrored(part, x.shape[1:], axes))
+        write()  # the last one, while this one is computed
+        last = finish, part, axes
+    write()
     yield Progress(len(steps), len(steps), "tiles")
     return maps
+
+
+def _on_grid(x: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
+    """Repeat the last pixels of an image ``(channel, *spatial)`` up to whole cells of the pooling grid.
+
+    Before it is mirrored: so the grid lies on the same pixels after it.
+    """
+    return np.pad(x, [(0, 0), *((0, -n % stride) for n in x.shape[1:])], mode="edge")
+
+
+def _mirrored(part: Tile, shape: Sequence[int], axes: tuple[int, ...]) -> Window:
+    """Return which part of a tile is wanted, once it is mirrored along some axes, counted from the last."""
+    ends = [(s.start, s.stop) for s in part.crop]
+    for axis in axes:
+        start, stop = ends[axis]
+        ends[axis] = shape[axis] - stop, shape[axis] - start
+    return tuple(ends)
 
 
 def _mirrorings(ndim: int) -> list[tuple[int, ...]]:
     """Return the axes, counted from the last, to mirror along in each look; the first look is at the image as it is."""
     axes = range(-ndim, 0)
     return [chosen for count in range(ndim + 1) for chosen in combinations(axes, count)]
-
-
-def _ready(network: UNet, place: torch.device, dtype: torch.dtype) -> UNet:
-    """Return the network folded, on its device, in its precision; made once, kept as long as the network."""
-    import torch
-
-    from napari_unet.nets.unet import fold
-
-    versions = _folded.setdefault(network, {})
-    key = (str(place), dtype)
-    if key not in versions:
-        ready = fold(network).to(place, dtype)
-        if network.config.ndim == 2:
-            ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        versions[key] = ready
-    return versions[key]
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    """Lay 2-D images out as processors and GPUs read them fastest."""
-    import torch
-
-    return x.to(memory_format=torch.channels_last) if x.ndim == 4 else x

@@ -63,13 +63,20 @@ def plan_tiles(shape: Sequence[int], tile: int, halo: int, stride: int) -> list[
 
 
 def _cut(size: int, tile: int, halo: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """Cut one axis into parts of equal length; return (read from, to, write from, to) of each."""
+    """Cut one axis into reads of equal length; return (read from, to, write from, to) of each.
+
+    The first and the last need a halo on one side only, and write so much more.
+    """
     if size <= tile:
         return [(0, size, 0, size)]
     halo = ceil(halo / stride) * stride  # a read that starts on the grid
-    longest = max((tile - 2 * halo) // stride, 1) * stride
-    core = ceil(size / ceil(size / longest) / stride) * stride
+    longest = max(tile // stride * stride, 2 * halo + stride)
+    if size <= longest:
+        return [(0, size, 0, size)]
+    count = ceil((size - 2 * halo) / (longest - 2 * halo))
+    length = ceil((size + 2 * halo * (count - 1)) / count / stride) * stride
+    starts = [i * (length - 2 * halo) for i in range(count)]
     return [
-        (max(start - halo, 0), min(start + core + halo, size), start, min(start + core, size))
-        for start in range(0, size, core)
+        (at, min(at + length, size), at + halo * (at > 0), min(at + length, size) - halo * (at < starts[-1]))
+        for at in starts
     ]

@@ -12,7 +12,11 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_unet.nets.config import UNetConfig
+
+Window = tuple[tuple[int, int], ...]  # start and stop on each spatial axis
 
 _CONV: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 _NORM = {1: nn.BatchNorm1d, 2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
@@ -68,27 +72,32 @@ class UNet(nn.Module):
         """
         return int(7 * 2**self.config.depth - 5)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, keep: Window | None = None) -> Tensor:
         """Map images to logits.
 
         Parameters
         ----------
         x : Tensor
             ``(N, in_channels, *spatial)``, any spatial size from 1 up.
+        keep : tuple of (start, stop), optional
+            The part of each spatial axis that is wanted; the way up leaves out what does not reach it.
 
         Returns
         -------
         Tensor
-            ``(N, out_channels, *spatial)``, the same spatial size as `x`.
+            ``(N, out_channels, *spatial)``, of the same spatial size as `x`, or as `keep`.
         """
-        size = x.shape[2:]
+        keep = keep or tuple((0, length) for length in x.shape[2:])
         *skips, x = self.encode(pad_to(x, self.stride))
+        held = tuple((0, length) for length in x.shape[2:])
+        windows = way_up(keep, [skip.shape[2:] for skip in skips])
         for block in self.up:
-            x = F.interpolate(x, scale_factor=2, mode="nearest")
-            x = block(torch.cat((skips.pop(), x), dim=1))
-        logits: Tensor = self.head(x)
-        for axis, length in enumerate(size, start=2):
-            logits = logits.narrow(axis, 0, length)
+            x, window = F.interpolate(x, scale_factor=2, mode="nearest"), windows.pop()
+            below = tuple((start - 2 * at, stop - 2 * at) for (start, stop), (at, _) in zip(window, held, strict=True))
+            x = block(torch.cat((_part(skips.pop(), window), _part(x, below)), dim=1))
+            held = window
+        wanted = tuple((start - at, stop - at) for (start, stop), (at, _) in zip(keep, held, strict=True))
+        logits: Tensor = self.head(_part(x, wanted))
         return logits
 
     def encode(self, x: Tensor) -> list[Tensor]:
@@ -108,6 +117,36 @@ class UNet(nn.Module):
                 nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=random)
         nn.init.normal_(self.head.weight, std=0.01, generator=random)
         nn.init.zeros_(self.head.bias)
+
+
+def way_up(keep: Window, sizes: Sequence[Sequence[int]]) -> list[Window]:
+    """Return which part of each level the way up must compute for a part of the output.
+
+    Parameters
+    ----------
+    keep : tuple of (start, stop)
+        The part of the output, in pixels.
+    sizes : sequence of shape
+        Spatial size of each level but the bottom, the image's first.
+
+    Returns
+    -------
+    list of tuple of (start, stop)
+        For each of those levels, in its own pixels: the part, and as much around it as two convolutions see.
+    """
+    windows: list[Window] = []
+    for size in sizes:
+        keep = tuple((max(a - 2, 0), min(b + 2, n)) for (a, b), n in zip(keep, size, strict=True))
+        windows.append(keep)
+        keep = tuple((a // 2, -(-b // 2)) for a, b in keep)
+    return windows
+
+
+def _part(x: Tensor, window: Window) -> Tensor:
+    """Return a part of the spatial axes, a view."""
+    for axis, (start, stop) in enumerate(window, start=2):
+        x = x.narrow(axis, start, stop - start)
+    return x
 
 
 def activate(logits: Tensor, classes: int) -> Tensor:

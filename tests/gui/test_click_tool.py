@@ -26,7 +26,8 @@ NONE, SHIFT, CONTROL = (
 def bright(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """A network to which all that is bright is the object, but for what was clicked outside."""
 
-    def predict(model: Model, image: np.ndarray, device: str) -> Any:
+    def predict(model: Model, image: np.ndarray, device: str, *, waited_for: bool) -> Any:
+        assert waited_for
         yield from ()
         rows, columns = np.nonzero(image[-1])
         cut = np.ones(image.shape[1:], np.float32)

@@ -51,7 +51,8 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
     """What the network is shown, in place of which whatever is bright is said to be the object."""
     shown: list[NDArray[np.float32]] = []
 
-    def bright(model: Model, image: NDArray[np.float32], device: str) -> Any:
+    def bright(model: Model, image: NDArray[np.float32], device: str, *, waited_for: bool) -> Any:
+        assert waited_for
         shown.append(image)
         yield from ()
         return np.stack((1 - image[0], image[0]))

@@ -1,0 +1,251 @@
+"""What runs a network: torch on any device, or OpenVINO, where it is installed, on a processor.
+
+Both take a tile and the part of it that is wanted, and give maps. OpenVINO computes the same network from the same
+folded weights; `convert_model` is not used, for it imports a tracer, takes longer, and sends figures on its use.
+"""
+
+from __future__ import annotations
+
+import weakref
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from napari_unet.infer.device import half_precision, pick_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+    from numpy.typing import NDArray
+
+    from napari_unet.nets.unet import UNet, Window
+
+
+class Engine(Protocol):
+    """Runs one network on one device."""
+
+    @property
+    def place(self) -> torch.device:
+        """Where it computes."""
+
+    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+        """Begin with a tile; the next may begin before this one has ended.
+
+        Parameters
+        ----------
+        x : float32 array, ``(in_channels, *spatial)``
+            Normalised; each spatial axis is a multiple of the network's stride.
+        keep : tuple of (start, stop)
+            The part of each spatial axis that is wanted.
+
+        Returns
+        -------
+        callable
+            Waits for the maps ``float32 (channel, *spatial)`` of that part, 0 to 1, and returns them.
+        """
+
+
+def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, waited_for: bool = False) -> Engine:
+    """Return the fastest engine for a network; made once, kept as long as the network.
+
+    Parameters
+    ----------
+    network : UNet
+        As it was trained.
+    device : str
+        See :func:`~napari_unet.infer.device.pick_device`.
+    precise : bool
+        Compute in float32, by torch, even where something else is faster.
+    waited_for : bool
+        Whether somebody waits for each answer. OpenVINO has one pool of threads for all, with the priority of whoever
+        came first, and that is a job in the background.
+
+    Raises
+    ------
+    DeviceError
+        If the device is not there.
+    """
+    vino = not precise and not waited_for and pick_device(device).type == "cpu" and find_spec("openvino") is not None
+    if not vino:
+        return torch_engine(network, device, precise=precise)
+    made = _made.setdefault(network, {})
+    if "openvino" not in made:
+        made["openvino"] = OpenVINO(network)
+    return made["openvino"]
+
+
+def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) -> Torch:
+    """Return the torch engine for a network; for parameters and errors see :func:`engine_for`."""
+    place, made = pick_device(device), _made.setdefault(network, {})
+    key = f"{place} precise" if precise else str(place)
+    if key not in made:
+        made[key] = Torch(network, place, precise=precise)
+    return made[key]
+
+
+_made: weakref.WeakKeyDictionary[UNet, dict[str, Any]] = weakref.WeakKeyDictionary()
+
+
+class Torch:
+    """Torch, with the norms folded, in 16 bits where the device computes in them.
+
+    Parameters
+    ----------
+    network : UNet
+        As it was trained.
+    place : torch.device
+        Where to compute.
+    precise : bool
+        Whether to compute in float32.
+    """
+
+    def __init__(self, network: UNet, place: torch.device, *, precise: bool = False) -> None:
+        import torch
+
+        from napari_unet.nets.unet import fold
+
+        self.place = place
+        self.dtype = (None if precise else half_precision(place)) or torch.float32
+        ready = fold(network).to(place, self.dtype)
+        if network.config.ndim == 2:
+            ready = ready.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network: UNet = ready
+
+    def load(self, x: NDArray[np.float32]) -> torch.Tensor:
+        """Bring an image ``(in_channels, *spatial)`` to the device, as a batch of one, laid out as it reads fastest."""
+        import torch
+
+        batch = torch.from_numpy(np.array(x, order="C"))[None]
+        if self.place.type == "cuda":  # pinned, so that the processor goes on while it is copied
+            batch = batch.pin_memory()
+        batch = batch.to(self.place, non_blocking=True).to(self.dtype)
+        return batch.to(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+        """See :class:`Engine`; a GPU computes while the caller goes on."""
+        import torch
+
+        from napari_unet.nets.unet import activate
+
+        with torch.inference_mode():
+            maps = activate(self.network(self.load(x), keep), self.network.config.classes)[0]
+            if self.place.type != "cuda":
+                return lambda: maps.cpu().numpy()
+            host = torch.empty(maps.shape, pin_memory=True)
+            host.copy_(maps, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+
+        def finish() -> NDArray[np.float32]:
+            done.synchronize()
+            return host.numpy()
+
+        return finish
+
+
+class OpenVINO:
+    """OpenVINO on a processor, in bfloat16 where it has instructions for it; tiles of any size.
+
+    Parameters
+    ----------
+    network : UNet
+        As it was trained.
+    """
+
+    def __init__(self, network: UNet) -> None:
+        import openvino
+        import torch
+
+        from napari_unet.nets.unet import fold
+
+        self.place = torch.device("cpu")
+        self._depth, self._ndim = network.config.depth, network.config.ndim
+        precision = "bf16" if half_precision(self.place) == torch.bfloat16 else "f32"
+        self._compiled = openvino.Core().compile_model(
+            _graph(fold(network)),
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": precision,
+                "PERFORMANCE_HINT": "LATENCY",
+                "INFERENCE_NUM_THREADS": torch.get_num_threads(),  # what a user has set by OMP_NUM_THREADS
+                "ENABLE_CPU_PINNING": False,  # several programs would be pinned to the same cores
+            },
+        )
+
+    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+        """See :class:`Engine`; it computes in threads of its own while the caller goes on."""
+        request = self._compiled.create_infer_request()
+        request.start_async([np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)])
+
+        def finish() -> NDArray[np.float32]:
+            request.wait()
+            return np.array(request.get_output_tensor(0).data[0])
+
+        return finish
+
+    def _cuts(self, shape: tuple[int, ...], keep: Window) -> NDArray[np.int64]:
+        """Return where the graph cuts: ``(depth + 1, [skip, below], [start, stop], axis)``, the output's level last."""
+        from napari_unet.nets.unet import way_up
+
+        windows = way_up(keep, [[n >> level for n in shape] for level in range(self._depth)])
+        held = [*windows[1:], tuple((0, n >> self._depth) for n in shape)]
+        cuts = np.zeros((self._depth + 1, 2, 2, self._ndim), np.int64)
+        for level, (window, below) in enumerate(zip(windows, held, strict=False)):
+            cuts[level, 0] = np.transpose(window)
+            cuts[level, 1] = cuts[level, 0] - 2 * np.array([start for start, _ in below])
+        cuts[-1, 0] = np.transpose(keep) - np.array([start for start, _ in (windows or held)[0]])
+        return cuts
+
+
+def _graph(network: UNet) -> Any:
+    """Return a folded network as an OpenVINO model: a tile and its cuts to maps; the same steps as `UNet.forward`."""
+    import openvino
+    from openvino import opset13 as op
+
+    config, spatial = network.config, list(range(2, 2 + network.config.ndim))
+    ones, twos, zeros = ([n] * config.ndim for n in (1, 2, 0))
+    tile = op.parameter([1, config.in_channels, *[-1] * config.ndim], np.float32)
+    cuts = op.parameter([config.depth + 1, 2, 2, config.ndim], np.int64)
+
+    def convolution(x: Any, layer: Any) -> Any:
+        weight, bias = (each.detach().float().numpy() for each in (layer.weight, layer.bias))
+        pad = [n // 2 for n in weight.shape[2:]]
+        return op.add(op.convolution(x, weight, ones, pad, pad, ones), bias.reshape(1, -1, *ones))
+
+    def double(x: Any, block: Any) -> Any:
+        for layer in block[::3]:  # between them a norm, folded away, and a ReLU
+            x = op.relu(convolution(x, layer))
+        return x
+
+    def part(x: Any, level: int, which: int) -> Any:
+        start, stop = (
+            op.squeeze(
+                op.slice(cuts, [level, which, i], [level + 1, which + 1, i + 1], [1, 1, 1], [0, 1, 2]), [0, 1, 2]
+            )
+            for i in range(2)
+        )
+        return op.slice(x, start, stop, ones, spatial)
+
+    levels = [double(tile, network.down[0])]
+    for block in network.down[1:]:
+        levels.append(double(op.max_pool(levels[-1], twos, ones, zeros, zeros, twos).output(0), block))
+    x = levels.pop()
+    for level, block in zip(reversed(range(config.depth)), network.up, strict=True):
+        x = op.interpolate(
+            x,
+            np.array(twos, np.float32),
+            "nearest",
+            "scales",
+            axes=np.array(spatial),
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+        x = double(op.concat([part(levels.pop(), level, 0), part(x, level, 1)], 1), block)
+    logits = convolution(part(x, config.depth, 0), network.head)
+    classes = op.softmax(op.slice(logits, [0], [config.classes], [1], [1]), 1)
+    if config.instance_maps:
+        rest = op.sigmoid(op.slice(logits, [config.classes], [config.out_channels], [1], [1]))
+        classes = op.concat([classes, rest], 1)
+    return openvino.Model([classes], [tile, cuts], "unet")
