@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from napari_unet.nets.unet import UNet, Window
 
 
+Limits = dict[str, tuple[float, float]]  # least and most of what comes into a convolution, by the name of that
+
+
 class Engine(Protocol):
     """Runs one network on one device."""
 
@@ -71,9 +74,19 @@ def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, wa
     if not vino:
         return torch_engine(network, device, precise=precise)
     made = _made.setdefault(network, {})
-    if "openvino" not in made:
-        made["openvino"] = OpenVINO(network)
-    return made["openvino"]
+    limits = _limits.get(network)
+    key = "openvino int8" if limits else "openvino"
+    if key not in made:
+        made[key] = OpenVINO(network, limits)
+    return made[key]
+
+
+def quantise(network: UNet, limits: Limits | None) -> None:
+    """Let OpenVINO run a network in 8 bits from now on, or in 16 again; see :mod:`napari_unet.infer.int8`."""
+    if limits is None:
+        _limits.pop(network, None)
+    else:
+        _limits[network] = limits
 
 
 def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) -> Torch:
@@ -86,6 +99,7 @@ def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) 
 
 
 _made: weakref.WeakKeyDictionary[UNet, dict[str, Any]] = weakref.WeakKeyDictionary()
+_limits: weakref.WeakKeyDictionary[UNet, Limits] = weakref.WeakKeyDictionary()
 
 
 class Torch:
@@ -152,9 +166,11 @@ class OpenVINO:
     ----------
     network : UNet
         As it was trained.
+    limits : dict, optional
+        Of the convolutions that compute in 8 bits.
     """
 
-    def __init__(self, network: UNet) -> None:
+    def __init__(self, network: UNet, limits: Limits | None = None) -> None:
         import openvino
         import torch
 
@@ -164,7 +180,7 @@ class OpenVINO:
         self._depth, self._ndim = network.config.depth, network.config.ndim
         precision = "bf16" if half_precision(self.place) == torch.bfloat16 else "f32"
         self._compiled = openvino.Core().compile_model(
-            _graph(fold(network)),
+            _graph(fold(network), limits or {}),
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": precision,
@@ -199,8 +215,12 @@ class OpenVINO:
         return cuts
 
 
-def _graph(network: UNet) -> Any:
-    """Return a folded network as an OpenVINO model: a tile and its cuts to maps; the same steps as `UNet.forward`."""
+def _graph(network: UNet, limits: Limits) -> Any:
+    """Return a folded network as an OpenVINO model: a tile and its cuts to maps; the same steps as `UNet.forward`.
+
+    A convolution with limits is marked for 8 bits, as OpenVINO's own tools do: what comes in is rounded to 256 steps
+    between them, each of its filters to 255 between minus and plus its largest weight.
+    """
     import openvino
     from openvino import opset13 as op
 
@@ -209,9 +229,16 @@ def _graph(network: UNet) -> Any:
     tile = op.parameter([1, config.in_channels, *[-1] * config.ndim], np.float32)
     cuts = op.parameter([config.depth + 1, 2, 2, config.ndim], np.int64)
 
+    names = {layer: name for name, layer in network.named_modules()}
+
     def convolution(x: Any, layer: Any) -> Any:
         weight, bias = (each.detach().float().numpy() for each in (layer.weight, layer.bias))
         pad = [n // 2 for n in weight.shape[2:]]
+        if names[layer] in limits:
+            low, high = (np.float32(limit) for limit in limits[names[layer]])
+            most = np.abs(weight).max(axis=tuple(range(1, weight.ndim)), keepdims=True)
+            x = op.fake_quantize(x, low, high, low, high, 256)
+            weight = op.fake_quantize(op.constant(weight), -most, most, -most, most, 255)
         return op.add(op.convolution(x, weight, ones, pad, pad, ones), bias.reshape(1, -1, *ones))
 
     def double(x: Any, block: Any) -> Any:

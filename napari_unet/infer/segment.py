@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError
+from napari_unet.infer import int8
 from napari_unet.infer.familiar import choose, middle, plane_of
 from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
 from napari_unet.infer.instances import decode
@@ -257,6 +258,7 @@ def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: Segmen
     used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
     model = _with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
+    yield from int8.consider(model, seen, factor, settings.device)
     return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
 
 
