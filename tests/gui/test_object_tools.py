@@ -383,7 +383,7 @@ def test_no_key_is_one_of_napari(flat) -> None:
 
 def test_each_tip_names_its_key(flat) -> None:
     section = flat.dock.correct
-    keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:"}
+    keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:", "region": "(O)"}
     keys |= {"fill holes": "(H:", "smooth": "(U:", "reject": "(D:", "grow": "(G:", "shrink": "(Shift+G:"}
     for name, tool in (section.tools.ours | section.tools.at_once).items():
         assert keys[name] in tool.toolTip()
