@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError, ModelFileError
-from napari_unet.gui.layers import shape_of_region
+from napari_unet.gui.layers import around, shape_of_region
 from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.store.actions import Action, Runs
 
@@ -169,22 +169,6 @@ def join(found: Found, there: Annotation | None) -> Job[Found]:
     was, largest = int(old.max(initial=0)), int(labels.max(initial=0))
     action = _action(found, old[found.region], labels)
     return replace(found, labels=labels, action=action, joined=(there, version), was=was, largest=largest)
-
-
-def around(outline: NDArray[np.float64], plane: Region, width: float) -> tuple[Region, NDArray[np.bool_]]:
-    """Return the box in a plane around an outline and objects of some width on it, and which of its pixels lie inside.
-
-    Of an outline beside the plane the box is empty.
-    """
-    from skimage.draw import polygon2mask
-
-    low, high = np.floor(outline.min(axis=0) - 2 * width), np.ceil(outline.max(axis=0) + 2 * width) + 1
-    ends = zip(low, high, plane[-2:], strict=True)
-    box = [slice(*(int(min(max(end, r.start), r.stop)) for end in (a, b))) for a, b, r in ends]
-    region = (*plane[:-2], *box)
-    size = shape_of_region(region)
-    inside = polygon2mask(size[-2:], outline - [r.start for r in box]) if all(size) else np.zeros(size, bool)
-    return region, inside.reshape(size)
 
 
 def _cut(region: Region, shape: tuple[int, ...]) -> NDArray[np.bool_]:
