@@ -1,8 +1,8 @@
 """How well two clicks part objects that grew together: by the model's boundary, and by the distance to the edge.
 
 Each two touching objects of made images are taken for one, and clicked once each: in the middle, and where a hand in a
-hurry may click, anywhere but in the outer half. The figures are the mean IoU of both pieces with the truth, and the share
-of pairs with a piece below .7.
+hurry may click, anywhere but in the outer half. The figures are the mean IoU of both pieces with the truth, and the
+share of pairs with a piece below .7; where the model sees no object, its maps count as the distance does.
 
     python bench/splits.py --json splits.json
 """
