@@ -58,6 +58,8 @@ def main() -> None:
     def clicks() -> None:
         y, x = next(places)
         tools.split_between([(y, x - WIDE / 4), (y, x + WIDE / 4)])
+        while tools.seams.busy:  # the model looks at it in a thread
+            QApplication.processEvents()
 
     def fill() -> None:
         viewer.cursor.position = next(places)

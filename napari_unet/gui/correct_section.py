@@ -34,10 +34,10 @@ class CorrectSection(Step):
     session : Session
         What the sections share.
     again : callable
-        Segments what is in view.
+        Segments what is in view, or what was drawn around.
     """
 
-    def __init__(self, session: Session, again: Callable[[], None]) -> None:
+    def __init__(self, session: Session, again: Callable[..., bool]) -> None:
         super().__init__(3, "Correct")
         self.session = session
         self.outlines = Outlines(session.viewer)

@@ -39,7 +39,7 @@ class UNetDock(QWidget):
         self.session = session = Session(viewer)
         self.image = ImageSection(session)
         self.segment = SegmentSection(session)
-        self.correct = CorrectSection(session, partial(self.segment.segment, "view"))
+        self.correct = CorrectSection(session, self.segment.segment)
         self.finetune = FinetuneSection(session, self.segment.segment)
         self.offer = Offer(session)
         self.first = FirstSteps(session)
@@ -61,6 +61,7 @@ class UNetDock(QWidget):
             "c": tools.clicks.take,
             "a": partial(self.correct.accept_object, under_mouse=True),
             "r": tools.view_again.click,
+            "o": tools.region.take,
             "j": partial(objects.take, "merge"),
             "k": partial(objects.take, "split"),
             "Delete": objects.delete,

@@ -55,7 +55,7 @@ class FinetuneSection(Step):
         What the button after Keep does.
     """
 
-    def __init__(self, session: Session, segment_again: Callable[[], None]) -> None:
+    def __init__(self, session: Session, segment_again: Callable[[], object]) -> None:
         super().__init__(4, "Fine-tune")
         self.session = session
         self._stop = Event()

@@ -292,6 +292,22 @@ def _corners(source: Source, axis: int, labels: Layer | None) -> tuple[float, fl
     return low * factor / source.step[axis], high * factor / source.step[axis]
 
 
+def around(outline: NDArray[np.float64], plane: Region, width: float) -> tuple[Region, NDArray[np.bool_]]:
+    """Return the box in a plane around an outline and objects of some width on it, and which of its pixels lie inside.
+
+    Of an outline beside the plane the box is empty.
+    """
+    from skimage.draw import polygon2mask
+
+    low, high = np.floor(outline.min(axis=0) - 2 * width), np.ceil(outline.max(axis=0) + 2 * width) + 1
+    ends = zip(low, high, plane[-2:], strict=True)
+    box = [slice(*(int(min(max(end, r.start), r.stop)) for end in (a, b))) for a, b, r in ends]
+    region = (*plane[:-2], *box)
+    size = shape_of_region(region)
+    inside = polygon2mask(size[-2:], outline - [r.start for r in box]) if all(size) else np.zeros(size, bool)
+    return region, inside.reshape(size)
+
+
 def clamp(region: Region, longest: int = LONGEST) -> Region:
     """Return the middle of a region, no longer than that along any axis."""
     result = []

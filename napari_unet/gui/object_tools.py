@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, UnetError
+from napari_unet.gui.seams import Seams
 from napari_unet.learn import objects
 from napari_unet.learn.objects import Edit
 
@@ -60,6 +61,7 @@ class ObjectTools:
         self.session, self.hand = session, hand
         self._tell = tell
         self._line = Line(session.viewer)
+        self.seams = Seams(session, self._cut)
         self._first: Any = None  # where the first of two clicks was, in the world
         hand.changed.connect(self._forget_click)
         session.viewer.dims.events.current_step.connect(self._on_plane)
@@ -74,6 +76,7 @@ class ObjectTools:
         """Leave nothing on the canvas; touches no widget."""
         self.session.viewer.dims.events.current_step.disconnect(self._on_plane)
         self._forget_click()
+        self.seams.close()
 
     def _on_plane(self, event: Any = None) -> None:
         del event
@@ -185,7 +188,10 @@ class ObjectTools:
             self._write("split", window, edit, [number])
 
     def split_between(self, places: Sequence[Any]) -> None:
-        """Part the object in which two places in the world lie, along the valley between them."""
+        """Part the object in which two places in the world lie, where the model sees a boundary between them.
+
+        It looks in a thread; where it sees no object, the object is parted where it is narrow.
+        """
         self._forget_click()
         with _Said(self._tell):
             labels, plane = self._plane()
@@ -195,10 +201,19 @@ class ObjectTools:
             numbers = set(_values(labels, points).tolist())
             if len(points) < 2 or len(numbers) > 1 or not all(numbers):
                 raise DataError("Splitting takes two points in the same object: click once in each half.")
-            number = numbers.pop()
-            window = objects.window_around(labels.data, points[0])
+            if self.session.annotation is not None:
+                self.seams.find(self.session.annotation, points)
+
+    def _cut(self, points: NDArray[Any], window: Region, relief: NDArray[Any] | None) -> None:
+        """Part the object that some pixels lie in, by a relief of its window."""
+        with _Said(self._tell):
+            labels, annotation = self.session.labels, self.session.annotation
+            if labels is None or annotation is None or labels._block_history:  # in a stroke
+                raise DataError("The object was not split, since the brush was down: click in both halves again.")
+            annotation.settle()
+            number = int(labels.data[tuple(points[0])])
             here = points[:, -2:] - [w.start for w in window[-2:]]
-            edit = objects.split_at(_flat(labels, window), number, here.tolist(), self._free(labels))
+            edit = objects.split_at(_flat(labels, window), number, here.tolist(), self._free(labels), relief)
             self._write("split", window, edit, [number])
 
     def _plane(self) -> tuple[Labels | None, Region]:

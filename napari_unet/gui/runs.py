@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError, ModelFileError
-from napari_unet.gui.layers import shape_of_region
+from napari_unet.gui.layers import around, shape_of_region
 from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.store.actions import Action, Runs
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
 
 
+WIDE = 30.0  # pixels: a typical object, where neither user nor model says
 _EMPTY = Runs.pack(np.empty(0, np.uint32))
 _NOTHING = Action("segment", (slice(0, 0),), _EMPTY, _EMPTY)
 
@@ -55,6 +56,8 @@ class Found:
         The largest number that was there then, in all of the labels; the largest of `labels`.
     objects : int
         How many were found; for classes 0.
+    inside : bool array, the region's shape; None
+        What somebody drew around, if the rest of the region is only context.
     """
 
     source: Source
@@ -69,6 +72,7 @@ class Found:
     objects: int
     notes: tuple[str, ...]
     seconds: float
+    inside: NDArray[np.bool_] | None = None
 
     def fits(self, there: Annotation | None) -> bool:
         """Return whether it was joined with these labels, and they are as they were."""
@@ -104,9 +108,16 @@ def segment_part(
     settings: SegmentSettings,
     region: Region,
     there: Annotation | None,
+    outline: NDArray[np.float64] | None = None,
 ) -> Job[Found]:
-    """Segment a region, with as much around it as the network sees, and join it with the labels that are there."""
+    """Segment a region, with as much around it as the network sees, and join it with the labels that are there.
+
+    With an outline, corners ``(n, (y, x))`` in pixels of the labels, only the objects in it are exchanged.
+    """
     model = yield from load(entry)
+    inside = None
+    if outline is not None:
+        region, inside = around(outline, region, settings.diameter or model.diameter or WIDE)
     from napari_unet.infer.scale import scale_factor
     from napari_unet.infer.segment import segment_job
 
@@ -128,28 +139,45 @@ def segment_part(
     labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
     notes = for_people(result.notes)
-    found = Found(source, entry, region, labels, labels, _NOTHING, None, 0, 0, objects, notes, result.seconds)
+    found = Found(source, entry, region, labels, labels, _NOTHING, None, 0, 0, objects, notes, result.seconds, inside)
     return (yield from join(found, there))
 
 
 def join(found: Found, there: Annotation | None) -> Job[Found]:
     """Join what was found with the labels that are there, and pack what that changes."""
     if there is None or there.layer.data.shape != found.source.shape:
-        labels = found.found
+        labels = found.found if found.inside is None else np.where(found.inside, found.found, 0)
         action, largest = _action(found, np.zeros_like(labels), labels), int(labels.max(initial=0))
         return replace(found, labels=labels, action=action, joined=None, was=0, largest=largest)
     yield Progress(1, 1, "joining with your corrections")
     version = there.version  # before the labels are read: what is painted meanwhile makes another one
-    from napari_unet.infer.merge import merge_labels
+    from napari_unet.infer.merge import exchanged, merge_labels
 
     old, known = np.asarray(there.layer.data), there.protected(found.region)
     if found.entry.get().task == "instances":
-        labels = merge_labels(old, found.found, found.region, known)
+        new = found.found
+        if found.inside is not None:
+            cut = _cut(found.region, old.shape)
+            new, kept = exchanged(old[found.region], new, found.inside, cut, known)
+            known |= kept
+            found = replace(found, objects=len(np.unique(new[new > 0])))
+        labels = merge_labels(old, new, found.region, known)
     else:
+        if found.inside is not None:
+            known |= ~found.inside
         labels = np.where(known, old[found.region], found.found).astype(old.dtype)
     was, largest = int(old.max(initial=0)), int(labels.max(initial=0))
     action = _action(found, old[found.region], labels)
     return replace(found, labels=labels, action=action, joined=(there, version), was=was, largest=largest)
+
+
+def _cut(region: Region, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    """Return the pixels of a region at those edges in the plane beyond which the image goes on."""
+    edge = np.zeros(shape_of_region(region), bool)
+    for axis in (-2, -1):
+        ends = [end for end, on in ((0, region[axis].start > 0), (-1, region[axis].stop < shape[axis])) if on]
+        np.moveaxis(edge, axis, 0)[ends] = True
+    return edge
 
 
 def _action(found: Found, old: NDArray[Any], labels: NDArray[Any]) -> Action:

@@ -18,6 +18,9 @@ from napari_unet.gui.writing import TileWriter
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
@@ -139,21 +142,37 @@ class SegmentSection(Step):
 
     # ---- does
 
-    def segment(self, part: Part | None = None) -> None:
-        """Start a run, over the chosen part if none is named."""
+    def segment(self, part: Part | None = None, outline: NDArray[np.float64] | None = None) -> bool:
+        """Start a run, over the chosen part if none is named, or over what was drawn around in it.
+
+        Parameters
+        ----------
+        part : {"whole", "slice", "view"}, optional
+            Of the image.
+        outline : float array, ``(n, (y, x))``, optional
+            Corners in pixels of the labels, in the slice that is shown.
+
+        Returns
+        -------
+        bool
+            Whether it started.
+        """
         session, source, entry = self.session, self.session.source, self.session.model
         if source is None or entry is None or session.busy or self._written or self._waiting:
-            return
+            return False
         try:
             region = region_of(session.viewer, source, part or self.part.currentData(), session.labels)
         except ImageError as error:
             say(self.note, str(error))
-            return
+            return False
         settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
         there = session.annotation
         if there is not None:
             there.settle()  # an undo may still be written
-        session.run("segment", lambda: runs.segment_part(entry, source, settings, region, there), self._on_found)
+        session.run(
+            "segment", lambda: runs.segment_part(entry, source, settings, region, there, outline), self._on_found
+        )
+        return True
 
     def _on_found(self, found: runs.Found) -> None:
         """Write a result, if what it was found for is still there."""

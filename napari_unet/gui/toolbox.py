@@ -11,8 +11,9 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QToolButton, Q
 
 from napari_unet.gui.click_tool import ClickTool
 from napari_unet.gui.hand import Hand
-from napari_unet.gui.look import Fold, Theme, button, icon
+from napari_unet.gui.look import Fold, Theme, button, icon, row
 from napari_unet.gui.object_tools import ObjectTools
+from napari_unet.gui.region_tool import RegionTool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,6 +33,12 @@ IN_HAND = {  # tool of ours: icon, text, tip with its shortcut
     "merge": ("merge", "Merge", "Drag from one object across others: all that you touch become one (J)."),
     "split": ("split", "Split", "Draw a line across an object to cut it, or click once in each half of it (K)."),
     "delete": ("delete", "Delete", "Click objects that should not be there (Delete: the one under the mouse)."),
+    "region": (
+        "polygon_lasso",
+        "Region",
+        "Draw around cells to find them once more (O). Cells on the line are kept or replaced as a whole;\n"
+        "what you corrected stays as it is.",
+    ),
 }
 AT_ONCE = {  # what the buttons do to the selected object: text, tip, key
     "fill holes": ("Fill holes", "Fill the holes in the selected object", "H"),
@@ -52,13 +59,13 @@ class Toolbox(QWidget):
     tell : callable
         Shows a line to the user; "" shows what is known again.
     again : callable
-        Segments what is in view.
+        Segments what is in view, or what was drawn around.
     accept : QPushButton
         Calls an object right; it has its place among the tools for objects.
     """
 
     def __init__(
-        self, session: Session, tell: Callable[[str], None], again: Callable[[], None], accept: QPushButton
+        self, session: Session, tell: Callable[[str], None], again: Callable[..., bool], accept: QPushButton
     ) -> None:
         super().__init__()
         self.session = session
@@ -66,6 +73,7 @@ class Toolbox(QWidget):
         self.hand = Hand(session)
         self.objects = ObjectTools(session, self.hand, tell)
         self.clicks = ClickTool(session, self.hand)
+        self.region = RegionTool(session, self.hand, tell, partial(again, "slice"))
         self.clicks.said.connect(tell)
         self.clicks.changed.connect(self.show_clicks)
         self.hand.changed.connect(self.show_mode)
@@ -87,7 +95,7 @@ class Toolbox(QWidget):
         self.view_again = button(
             "Segment the view again",
             "Find the objects in what is in view once more (R). What you corrected stays as it is.",
-            again,
+            partial(again, "view"),
         )
         self.through = button(
             "Through the slices", "Outline the same object in the slices above and below too.", self.clicks.through
@@ -98,15 +106,15 @@ class Toolbox(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(3)
-        under_more = [self.napari["pick"], self.napari["fill"], self.ours["delete"]]
-        for tool in under_more:
+        under_more, region = [self.napari["pick"], self.napari["fill"], self.ours["delete"]], self.ours["region"]
+        for tool in (*under_more, region):
             tool.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         more = QWidget()
         self.seldom = seldom = QVBoxLayout(more)
         seldom.setContentsMargins(0, 0, 0, 4)
         seldom.setSpacing(3)
         seldom.addLayout(_grid([*under_more, *self.at_once.values(), accept], 3))
-        seldom.addWidget(self.view_again)
+        seldom.addLayout(row(self.view_again, region, stretch=0))
         self.fold = Fold("More", more)
         at_sight = [self.ours["click"], self.napari["paint"], self.napari["erase"], self.new]
         at_sight += [self.ours["merge"], self.ours["split"]]
@@ -160,6 +168,7 @@ class Toolbox(QWidget):
         self.hand.close()
         self.objects.close()
         self.clicks.close()
+        self.region.close()
 
     # ---- does
 
@@ -178,6 +187,8 @@ class Toolbox(QWidget):
         """Take one of our own tools, or put it away if it is in hand."""
         if tool == "click":
             self.clicks.take()
+        elif tool == "region":
+            self.region.take()
         else:
             self.objects.take(tool)
 

@@ -76,6 +76,58 @@ def merge_labels(
     return result.astype(old.dtype)
 
 
+def exchanged(
+    old: NDArray[Any],
+    found: NDArray[np.integer[Any]],
+    inside: NDArray[np.bool_],
+    cut: NDArray[np.bool_],
+    known: NDArray[np.bool_],
+) -> tuple[NDArray[np.integer[Any]], NDArray[np.bool_]]:
+    """Choose whole objects to exchange where somebody drew around a part: none is cut by the line.
+
+    Of what was found and of what is there, those objects are exchanged that lie mostly inside. Where one that was
+    found and one that is there share most of the smaller of the two, both are exchanged: so two that were found take
+    the place of the one that they were, though one of the two may lie outside.
+
+    Parameters
+    ----------
+    old, found : integer array
+        Labels of a region as they are, and as they were found anew; 0 = background.
+    inside : bool array
+        What was drawn around.
+    cut : bool array
+        Pixels at the region's edge that objects may reach over: these are not seen whole and are not exchanged.
+    known : bool array
+        Where a hand corrected or confirmed; an object of which that is half is not exchanged.
+
+    Returns
+    -------
+    found : integer array
+        Only the objects to be put there.
+    kept : bool array
+        Where the objects lie that stay.
+    """
+    names, there = np.unique(np.concatenate(([0], old.ravel())), return_inverse=True)
+    here = found.ravel()
+    there = there[1:]
+    sizes = np.bincount(there, minlength=len(names)), np.bincount(here, minlength=1)
+    goes, comes = (
+        2 * np.bincount(each, weights=inside.ravel(), minlength=len(size)) > size
+        for each, size in zip((there, here), sizes, strict=True)
+    )
+    may_go, may_come = np.ones(len(goes), bool), np.ones(len(comes), bool)
+    may_go[there[cut.ravel()]] = may_come[here[cut.ravel()]] = False
+    may_go &= 2 * np.bincount(there, weights=known.ravel(), minlength=len(names)) < sizes[0]
+    may_go[0] = may_come[0] = False
+    goes, comes = goes & may_go, comes & may_come
+    same = [(a, b) for a, b, n in _pairs(there, here) if 2 * n > min(sizes[0][a], sizes[1][b]) and may_go[a]]
+    same = [(a, b) for a, b in same if may_come[b]]
+    while more := [(a, b) for a, b in same if goes[a] != comes[b]]:
+        for a, b in more:
+            goes[a] = comes[b] = True
+    return np.where(comes[found], found, 0), ((there > 0) & ~goes[there]).reshape(old.shape)
+
+
 def _kin(kept: NDArray[Any], found: NDArray[np.int64]) -> dict[int, int]:
     """Return which found object goes on as which corrected one: the one that covers most of it, at least half."""
     sure = kept > 0

@@ -10,7 +10,12 @@ from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton
 
+from napari_unet.errors import DataError
+from napari_unet.gui.models import ModelEntry
+from napari_unet.infer import seam
+from napari_unet.jobs import Progress
 from napari_unet.learn.corrections import State
+from napari_unet.model import Model
 
 NONE, CTRL = Qt.KeyboardModifier.NoModifier, Qt.KeyboardModifier.ControlModifier
 SHIFT = Qt.KeyboardModifier.ShiftModifier
@@ -50,6 +55,11 @@ def begin(at, labels: np.ndarray):
     at.viewer.reset_view()
     at.qtbot.wait(20)
     return at
+
+
+def parted(at) -> None:
+    """Wait until the model has looked at the object that was clicked twice."""
+    at.wait(lambda: not at.dock.correct.tools.objects.seams.busy)
 
 
 def hover(at, y: float, x: float) -> None:
@@ -140,9 +150,83 @@ def test_two_clicks_part_an_object_where_it_is_narrow(flat) -> None:
     assert "other half" in said(flat)
     np.testing.assert_array_equal(flat.session.labels.data, cells())
     flat.paint((66, 52))
+    parted(flat)
     after = one_step(flat, cells())
     assert {after[66, 30], after[66, 50]} == {3, 5}
     np.testing.assert_array_equal(np.isin(after, [3, 5]), cells() == 3)
+
+
+@pytest.fixture
+def boundary(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """A model that sees objects everywhere, and a boundary in the column in the list, if there is one, or fails."""
+    sees: list[object] = [35]
+
+    def predict(model: object, image: np.ndarray, device: str):
+        yield Progress(0, 1, "tiles")
+        if isinstance(sees[0], Exception):
+            raise sees[0]
+        maps = np.zeros((4, *image.shape[1:]), np.float32)
+        maps[0 if sees[0] is None else 1] = 1
+        maps[2, :, sees[0]] = 1
+        return maps
+
+    monkeypatch.setattr(seam, "predict_tiles", predict)
+    return sees
+
+
+def halves(at, *, column: int) -> None:
+    """The two disks that are one object are parted there."""
+    after, columns = one_step(at, cells()), np.indices(cells().shape)[1]
+    left, right = (cells() == 3) & (columns < column - 1), (cells() == 3) & (columns > column + 1)
+    assert len(numbers(after[left])) == len(numbers(after[right])) == 1
+    assert numbers(after[left]) | numbers(after[right]) == {3, 5}
+
+
+def test_two_clicks_part_an_object_where_the_model_sees_a_boundary(flat, boundary) -> None:
+    flat.press(Qt.Key.Key_K)
+    flat.paint((66, 30))
+    flat.paint((66, 50))
+    parted(flat)
+    halves(flat, column=35)
+
+
+@pytest.mark.parametrize("trouble", [None, DataError("too little memory"), "no model", "classes"])
+def test_where_the_model_has_nothing_to_say_an_object_is_parted_where_it_is_narrow(
+    flat, boundary, told: list[str], trouble
+) -> None:
+    if trouble == "no model":
+        flat.session.model = None
+    elif trouble == "classes":
+        made = Model.new(classes=("background", "cell"), width=2, depth=1, task="classes")
+        flat.session.set_model(ModelEntry("classes", None, made))
+    else:
+        boundary[0] = trouble
+    flat.press(Qt.Key.Key_K)
+    flat.paint((66, 30))
+    flat.paint((66, 50))
+    parted(flat)
+    halves(flat, column=40)
+    assert told == []
+
+
+def test_objects_clicked_while_the_model_looks_are_parted_one_after_the_other(flat, boundary) -> None:
+    tools = flat.dock.correct.tools.objects
+    tools.split_between([(66, 30), (66, 50)])
+    tools.split_between([(24, 18), (24, 30)])
+    assert tools.seams.busy
+    parted(flat)
+    assert numbers(flat.session.labels.data) == {1, 2, 3, 4, 5, 6}
+    assert flat.session.annotation.strokes == 2
+
+
+def test_labels_that_changed_meanwhile_are_not_parted_by_what_was_seen_before(flat, boundary) -> None:
+    tools = flat.dock.correct.tools.objects
+    tools.split_between([(66, 30), (66, 50)])
+    flat.session.labels.selected_label = 4
+    tools.act("fill holes", under_mouse=False)
+    parted(flat)
+    assert numbers(flat.session.labels.data) == {1, 2, 3, 4, 5}
+    assert (flat.session.labels.data[cells() == 4] == 4).all()
 
 
 def test_a_piece_gets_no_number_that_is_about_to_be_painted(flat) -> None:
@@ -205,6 +289,7 @@ def test_the_second_click_must_be_in_the_same_object(flat, told: list[str], seco
     flat.press(Qt.Key.Key_K)
     flat.paint((66, 28))
     flat.paint(second)
+    parted(flat)
     assert "two points in the same object" in said(flat)
     unchanged(flat, told)
 
@@ -261,6 +346,7 @@ def test_a_split_in_a_stack(stack) -> None:
     assert "other half" in said(stack), "the first click was in another slice"
     np.testing.assert_array_equal(stack.session.labels.data, before)
     stack.paint((33, 14))
+    parted(stack)
     after = one_step(stack, before)
     assert {after[1, 66, 30], after[1, 66, 50]} == {3, 5}
     np.testing.assert_array_equal(np.delete(after, 1, 0), np.delete(before, 1, 0))
@@ -383,7 +469,7 @@ def test_no_key_is_one_of_napari(flat) -> None:
 
 def test_each_tip_names_its_key(flat) -> None:
     section = flat.dock.correct
-    keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:"}
+    keys = {"click": "(C)", "merge": "(J)", "split": "(K)", "delete": "(Delete:", "region": "(O)"}
     keys |= {"fill holes": "(H:", "smooth": "(U:", "reject": "(D:", "grow": "(G:", "shrink": "(Shift+G:"}
     for name, tool in (section.tools.ours | section.tools.at_once).items():
         assert keys[name] in tool.toolTip()

@@ -53,7 +53,7 @@ SHAPES = {
     "channels last": (30, 34, 2),
 }
 CONTENT = ("disks", "constant", "nan", "all nan", "16 bit", "huge", "bool")
-KEYS = "stcarjkdhug123456pefmlvqz[]"  # of the dock and of napari's labels
+KEYS = "stcarojkdhug123456pefmlvqz[]"  # of the dock and of napari's labels
 NAMED = {"Delete", "Backspace", "Escape", "Return", "Enter", "Left", "Right", "Up", "Down"}
 BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
 MODIFIERS = {
@@ -63,7 +63,7 @@ MODIFIERS = {
 }
 NUMBER = range(60)  # of one out of what is there
 YES_OR_NO = (False, True)
-TOOLS = ["new", "paint", "paint", "erase", "fill", "pick", "click", "merge", "split", "delete"]
+TOOLS = ["new", "paint", "paint", "erase", "fill", "pick", "click", "merge", "split", "delete", "region"]
 MEANWHILE = ("nothing", "remove", "select other", "slice", "3-D", "undo", "Escape", "D", "T", "hide", "close dock", "S")
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.errors import ImageError
 from napari_unet.infer import merge
-from napari_unet.infer.merge import merge_labels
+from napari_unet.infer.merge import exchanged, merge_labels
 
 ALL = (slice(0, 40), slice(0, 40))
 
@@ -159,3 +159,49 @@ def test_corrected_pixels_never_change(seed: int) -> None:
     result = merge_labels(old, found[region], region, protected[region])
     np.testing.assert_array_equal(result[protected[region]], old[region][protected[region]])
     assert not result[(found[region] == 0) & ~protected[region]].any()
+
+
+def numbers(labels: np.ndarray) -> set[int]:
+    return set(np.unique(labels[labels > 0]).tolist())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_object_is_cut_by_what_was_drawn_around_it(seed: int) -> None:
+    """Each object that was found comes whole or not at all, and each that was there goes or stays."""
+    random = np.random.default_rng(seed)
+    blobs = lambda: image(*((tuple(random.integers(3, 37, 2)), random.uniform(3, 7), n) for n in range(1, 9)))  # noqa: E731
+    old, found, inside = blobs() * 10, blobs(), disk((40, 40), (20, 20), 12)
+    new, kept = exchanged(old, found, inside, NOTHING, NOTHING)
+    for n in numbers(found):
+        assert len(np.unique(new[found == n])) == 1
+        if 2 * inside[found == n].sum() > (found == n).sum():
+            assert n in new
+    for n in numbers(old):
+        assert len(np.unique(kept[old == n])) == 1
+        if 2 * inside[old == n].sum() > (old == n).sum():
+            assert not kept[old == n].any()
+        for m in numbers(new):  # of two in one place, one goes
+            shared, smaller = ((old == n) & (new == m)).sum(), min((old == n).sum(), (new == m).sum())
+            assert 2 * shared <= smaller or not kept[old == n].any()
+
+
+def test_both_halves_take_the_place_of_what_was_merged() -> None:
+    old, found = np.zeros((2, 40, 40), np.uint32)
+    old[10:20, 5:35] = 1
+    found[10:20, 5:20], found[10:20, 20:35] = 1, 2
+    inside = np.zeros((40, 40), bool)
+    inside[8:22, 2:21] = True  # the left half only
+    new, kept = exchanged(old, found, inside, NOTHING, NOTHING)
+    np.testing.assert_array_equal(new, found)
+    assert not kept.any()
+
+
+def test_what_reaches_beyond_the_region_or_is_known_is_not_exchanged() -> None:
+    old, found = image(((20, 20), 6, 1)), image(((20, 20), 8, 1))
+    everywhere, cut = ~NOTHING, disk((40, 40), (20, 20), 1)
+    for new, kept in (
+        exchanged(old, found, everywhere, cut, NOTHING),
+        exchanged(old, image(), everywhere, NOTHING, old > 0),
+    ):
+        assert not new.any()
+        np.testing.assert_array_equal(kept, old > 0)
