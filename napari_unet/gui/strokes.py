@@ -195,6 +195,8 @@ class Annotation:
     def edit(self, kind: str, edit: Edit, about: Mapping[str, Any] | None = None) -> None:
         """Write an edit as done by hand: one entry of the history, unless it changes nothing.
 
+        A person vouches for the whole of the objects that it makes or changes, also where they were before.
+
         Parameters
         ----------
         kind : str
@@ -202,13 +204,14 @@ class Annotation:
         edit : Edit
             Worked out on the labels as they are in the layer.
         about : mapping, optional
-            Plain values that are kept with it.
+            Plain values that are kept with it; ``"objects"`` are the numbers of those that it was done to.
         """
         before = np.array(self.layer.data[edit.region])
         after = edit.values.astype(before.dtype)
         if not np.array_equal(before, after):
             put(self.layer, edit.region, after)
-            self._by_hand(kind, edit.region, before, after, about)
+            numbers = {*np.unique(after[before != after]).tolist(), *(about or {}).get("objects", ())} - {0}
+            self._by_hand(kind, edit.region, before, after, about, np.isin(after, list(numbers)))
 
     def run(self, action: Action, values: NDArray[Any]) -> None:
         """Write what the chosen model proposes; what is known by hand must not be in it.
@@ -277,7 +280,13 @@ class Annotation:
         return [replace(action, about={**action.about, EARLIER: True}) for action in actions]
 
     def _by_hand(
-        self, kind: str, region: Region, before: NDArray[Any], after: NDArray[Any], about: Mapping[str, Any] | None
+        self,
+        kind: str,
+        region: Region,
+        before: NDArray[Any],
+        after: NDArray[Any],
+        about: Mapping[str, Any] | None = None,
+        whole: NDArray[np.bool_] | bool = False,
     ) -> None:
         """Enter what a hand changed; where a result is still being written, that counts as there before it."""
         touched = before != after
@@ -287,7 +296,7 @@ class Annotation:
             self.writer.take(region, after)
         if touched.any():
             labels = Runs.pack(before), Runs.pack(after)
-            self._do(Step(Action(kind, region, *labels, Runs.pack(touched), about=about or {})))
+            self._do(Step(Action(kind, region, *labels, Runs.pack(touched | whole), about=about or {})))
 
     def _do(self, step: Step) -> None:
         self._apply(step)
@@ -363,7 +372,7 @@ class Annotation:
         self._changes += 1
         self.layer._undo_history.clear()
         self.layer._redo_history.clear()
-        self._by_hand("stroke", *atoms.painted(self.layer, list(event.value)), None)
+        self._by_hand("stroke", *atoms.painted(self.layer, list(event.value)))
 
     def _on_set_data(self, event: Any = None) -> None:
         del event
