@@ -278,6 +278,29 @@ def test_a_line_that_cannot_be_opened_is_said(at, folder: Path, told) -> None:
     assert not at.viewer.layers
 
 
+def test_labels_of_another_shape_are_not_bent_to_the_image(at, folder: Path, told) -> None:
+    tifffile.imwrite(folder / "corrected_labels.tif", np.full((52, 48), 7, np.uint16))
+    at.many.choose_images(folder)
+    at.click(at.many.start)
+    at.wait()
+    click_line(at, 0)
+    assert "does not fit" in told[-1]
+    assert at.session.labels is None
+
+
+def test_labels_that_are_corrected_before_their_turn_stay(at, held, tmp_path: Path) -> None:
+    for i in range(3):
+        write_tiff(tmp_path / f"{i}.tif", squares(i + 1), "YX", {})
+    at.many.choose_images(tmp_path)
+    at.click(at.many.start)
+    at.wait(lambda: at.many.lines.count() == 1)
+    tifffile.imwrite(tmp_path / "2_labels.tif", np.full((48, 52), 7, np.uint16))
+    held.set()
+    at.wait()
+    assert (read_labels(tmp_path / "2_labels.tif") == 7).all()
+    assert at.many.note.text() == "2 of 3 images, 3 objects, 1 left as it is."
+
+
 def test_open_images_into_files(at, tmp_path: Path, folder: Path, pick) -> None:
     at.viewer.open(folder / "good.tif", plugin="napari")
     at.viewer.add_image(squares(2), name="drawn: 1")
