@@ -55,7 +55,7 @@ class Planned:
 
 
 def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = False) -> list[tuple[Path, Path]]:
-    """Say which label file each image gives; nothing is written.
+    """Say which label file each image gives; no labels are written.
 
     Parameters
     ----------
@@ -99,7 +99,9 @@ def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = 
 
 
 def look_ahead(images: Iterable[tuple[Path, Path]], name: str, *, overwrite: bool = False) -> list[Planned]:
-    """Say which label file each image gives, and what is in the way; nothing is written.
+    """Say which label file each image gives, and what is in the way; no labels are written.
+
+    A folder of labels that a program was replacing when it was killed is put back: it may hold corrections.
 
     Parameters
     ----------
@@ -114,10 +116,15 @@ def look_ahead(images: Iterable[tuple[Path, Path]], name: str, *, overwrite: boo
         target = _target(image, output, name)
         place = Path(str(target).casefold())  # on many disks A.tif and a.tif are the same file
         put_back(target)
-        kept = target.exists() and not overwrite and not (target.is_file() and written_here(target))
+        kept = not overwrite and may_be_corrected(target)
         planned.append(Planned(image, target, found.get(place), kept))
         found.setdefault(place, image)
     return planned
+
+
+def may_be_corrected(target: Path) -> bool:
+    """Return whether labels are there that a hand may have changed."""
+    return target.exists() and not (target.is_file() and written_here(target))
 
 
 def segment_file(

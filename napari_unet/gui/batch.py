@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -142,7 +142,7 @@ def segment_open(
     for item, planned in zip(usable, work, strict=True):
         hindered = _hindered(item.name, planned, layer=item.layer)
         if hindered is None:
-            jobs.append((item.name, _into_file(model, item, planned.target), item.layer))
+            jobs.append((item.name, _into_file(model, item, planned, overwrite), item.layer))
         else:
             yield _told(hindered)
     yield from _each(jobs)
@@ -174,7 +174,7 @@ def segment_folder(
     for planned in work:
         hindered = _hindered(planned.image.name, planned, image=planned.image)
         if hindered is None:
-            jobs.append((planned.image.name, _from_file(model, planned, settings), planned.image))
+            jobs.append((planned.image.name, _from_file(model, planned, settings, overwrite), planned.image))
         else:
             yield _told(hindered)
     yield from _each(jobs)
@@ -221,21 +221,25 @@ def _into_layer(entry: ModelEntry, item: Item) -> Job[Outcome | None]:
         found = yield from runs.join(found, answer.there)
 
 
-def _into_file(model: Model, item: Item, target: Path) -> Job[Outcome | None]:
+def _into_file(model: Model, item: Item, planned: Planned, overwrite: bool) -> Job[Outcome | None]:
     """Segment an open image into a label file."""
-    from napari_unet.exchange.files import write_labels
+    from napari_unet.exchange.files import may_be_corrected, write_labels
     from napari_unet.infer.segment import segment_job
 
-    source = item.source
+    source, target = item.source, planned.target
     result = yield from segment_job(model, source.data, source.axes, item.settings)
+    if not overwrite and may_be_corrected(target):  # since the batch began
+        return _hindered(item.name, replace(planned, kept=True), layer=item.layer)
     write_labels(target, result, model, source.axes, item.scale, item.name)
     return _done(item.name, model, result.labels, runs.for_people(result.notes), layer=item.layer, target=target)
 
 
-def _from_file(model: Model, planned: Planned, settings: SegmentSettings) -> Job[Outcome | None]:
+def _from_file(model: Model, planned: Planned, settings: SegmentSettings, overwrite: bool) -> Job[Outcome | None]:
     """Segment a file into a label file."""
-    from napari_unet.exchange.files import segment_file
+    from napari_unet.exchange.files import may_be_corrected, segment_file
 
+    if not overwrite and may_be_corrected(planned.target):  # since the batch began, maybe hours ago
+        return _hindered(planned.image.name, replace(planned, kept=True), image=planned.image)
     result = yield from segment_file(model, planned.image, planned.target, settings)
     notes = runs.for_people(result.notes)
     return _done(planned.image.name, model, result.labels, notes, image=planned.image, target=planned.target)

@@ -112,7 +112,7 @@ class BatchLines(QListWidget):
                 from napari_unet.infer.read import read_labels
 
                 data = read_labels(outcome.target)
-                if data.size != np.prod(source.shape):
+                if [n for n in data.shape if n > 1] != [n for n in source.shape if n > 1]:
                     raise ImageError(f"{outcome.target.name} does not fit {outcome.name}: segment it again.")
                 data = np.array(data.reshape(source.shape))
                 labels = add_labels(session, source, data, outlined=data.dtype != np.uint8)

@@ -22,10 +22,11 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import UnetError
 from napari_unet.gui import batch
 from napari_unet.gui.batch_lines import BatchLines
+from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import is_image, keep_active, look_at, scale_of
 from napari_unet.gui.look import button, label, row, say
 from napari_unet.gui.pace import Pace, in_words
-from napari_unet.gui.results import add_result, write_result
+from napari_unet.gui.results import CUT, WAIT, add_result, dropped, write_result
 from napari_unet.gui.writing import TileWriter
 from napari_unet.infer.segment import SegmentSettings
 
@@ -36,8 +37,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
-
-WAIT = 20  # ms between two looks whether a result can be written
+GONE = "The labels were removed while the result was written, so the rest of it was dropped."
 
 
 class BatchSection(QWidget):
@@ -244,24 +244,16 @@ class BatchSection(QWidget):
     def _take(self, offer: batch.Offer) -> None:
         """Write a result into its layer, or ask for it to be joined anew with what is there now."""
         session, found = self.session, offer.found
-        source = found.source
         if self._stopped:
             return  # nothing waits for an answer
-        lost = ""
-        if source.layer not in session.viewer.layers or not source.is_current():
-            lost = "The image changed or went away during the run, so its result was dropped."
-        elif found.entry is not session.model:
-            lost = "The model was changed during the run, so its result was dropped."
-        if lost:
+        if lost := dropped(session, found):
             self._finish(offer, lost)
             return
-        annotation = session.annotation_of(source)
-        if _hand_is_down(session, annotation):
-            self._offer = offer
+        annotation = session.annotation_of(found.source)
+        if is_down(session, annotation) or (annotation is not None and annotation.writer is not None):
+            self._offer = offer  # until the hand is lifted, and what is undone is written
             self._later.start(WAIT)
             return
-        if annotation is not None:
-            annotation.settle()  # an undo may still be written
         if not found.fits(annotation):
             offer.answers.put(batch.Join(annotation))
         elif annotation is None:
@@ -288,11 +280,13 @@ class BatchSection(QWidget):
             labels.visible = found.source.layer.visible
 
     def _on_written(self) -> None:
-        writer, offer = self.sender(), self._offer
-        self._written = self._offer = None
+        writer = self.sender()
+        self._end_writing(CUT if isinstance(writer, TileWriter) and writer.cut else "")
+
+    def _end_writing(self, lost: str) -> None:
+        offer, self._written, self._offer = self._offer, None, None
         if offer is not None and not self.session.closed:  # else the widgets may be gone
-            lost = "The labels got other data while the result was written, so the rest of it was dropped."
-            self._finish(offer, "" if isinstance(writer, TileWriter) and not writer.cut else lost)
+            self._finish(offer, lost)
             if self._stopped:
                 self.session.cancel()
             self.show_state()
@@ -308,7 +302,7 @@ class BatchSection(QWidget):
     def let_go(self) -> None:
         """End what is being written into a layer that was removed, and hold none."""
         if self._written is not None and self._written.layer not in self.session.viewer.layers:
-            self._on_written()
+            self._end_writing(GONE)
         self.lines.let_go()
 
     def stop_writing(self) -> None:
@@ -328,12 +322,6 @@ def summary(outcomes: Sequence[batch.Outcome], total: int, *, stopped: bool) -> 
     if "kept" in states:
         parts.append(f"{states.count('kept')} left as {'it is' if states.count('kept') == 1 else 'they are'}")
     return ("Stopped: " if stopped else "") + ", ".join(parts) + "."
-
-
-def _hand_is_down(session: Session, annotation: Annotation | None) -> bool:
-    """Return whether a stroke is being painted on the labels, or on the layer that a new one would take over from."""
-    layers = [session.viewer.layers.selection.active, annotation.layer if annotation is not None else None]
-    return any(getattr(layer, "_block_history", False) for layer in layers)
 
 
 def _choice() -> QComboBox:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
 from napari_unet.gui.layers import keep_active, look_at, placement, region_of
-from napari_unet.gui.look import button, label, row, say
+from napari_unet.gui.look import button, in_digits, label, row, say
 from napari_unet.gui.marks import tile_mark
 from napari_unet.infer.segment import SegmentSettings
 from napari_unet.learn.compare import CHANGED, GAINED, LOST
@@ -65,7 +65,6 @@ class Comparison(QWidget):
         self.running.setVisible(False)
         self.note = label("", "quiet")
         self.title = label()
-        self.title.setTextFormat(Qt.TextFormat.PlainText)
         self.table = QTableWidget(0, 4)
         self.table.setToolTip(
             "AP at IoU .50 (of classes: Dice) on each tile that you called right: of all objects, true or found,\n"
@@ -119,13 +118,12 @@ class Comparison(QWidget):
         said = [] if compared.tiles else ["Call tiles right in step 3 to see scores on them."]
         if compared.difference is None:
             said.append("Nothing of the image is in view in 2-D, so no differences are drawn.")
-        say(self.note, "\n".join([*said, *compared.notes]))
-        source = compared.source
-        if compared.difference is not None and source is not None and source.layer in self.session.viewer.layers:
-            if source.is_current():
+        elif (source := compared.source) is not None:
+            if source.layer in self.session.viewer.layers and source.is_current():
                 self._draw(compared, source)
             else:
-                say(self.note, "The image changed meanwhile, so no differences are drawn.")
+                said.append("The image changed or went away meanwhile, so no differences are drawn.")
+        say(self.note, "\n".join([*said, *compared.notes]))
 
     def _show_scores(self, compared: runs.Compared, names: list[str]) -> None:
         table = self.table
@@ -180,7 +178,7 @@ class Comparison(QWidget):
         self.clear()
         with session.told():
             tiles, region = self._tiles(), self._region(source, chosen, used)
-            settings = SegmentSettings(channel=session.channel, diameter=session.diameter)
+            settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **session.thresholds())
             say(self.note, "Getting ready …")
             session.run("compare", lambda: runs.compare(chosen, used, tiles, source, settings, region), self._show)
 
@@ -198,7 +196,7 @@ class Comparison(QWidget):
             for i, mark in enumerate(tiles):
                 name = f"tile {i + 1}" if len(annotated) == 1 else f"{layer.name} {i + 1}"
                 truth = np.array(annotation.layer.data[mark.region])
-                settings = SegmentSettings(channel=channel, diameter=diameter)
+                settings = SegmentSettings(channel=channel, diameter=diameter, **session.thresholds())
                 found.append(runs.Tile(name, source, settings, mark.region, truth))
         return found
 
@@ -282,5 +280,5 @@ def _line(name: str, scores: tuple[Scores, Scores], learned: tuple[bool, bool]) 
 
     one, other = (round(headline(each), 2) for each in scores)
     arrow = "=" if one == other else "◀" if one > other else "▶"
-    first, second = (f"{value:.2f}{'*' * star}" for value, star in zip((one, other), learned, strict=True))
+    first, second = (f"{in_digits(value)}{'*' * star}" for value, star in zip((one, other), learned, strict=True))
     return name, first, arrow, second

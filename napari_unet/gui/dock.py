@@ -14,6 +14,7 @@ from napari_unet.gui.finetune_section import FinetuneSection
 from napari_unet.gui.first_steps import FirstSteps
 from napari_unet.gui.image_section import ImageSection
 from napari_unet.gui.look import Step, Theme
+from napari_unet.gui.notices import binding
 from napari_unet.gui.offer import Offer
 from napari_unet.gui.segment_section import SegmentSection
 from napari_unet.gui.session import Session
@@ -76,7 +77,7 @@ class UNetDock(QWidget):
             KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ: self.correct.redo,
         }
         for key, action in self._keys.items():
-            viewer.bind_key(key, _binding(session, action), overwrite=True)
+            viewer.bind_key(key, binding(action), overwrite=True)
         self._prepare_end()
         for kind in (QComboBox, QAbstractSpinBox):
             for box in self.findChildren(kind):
@@ -176,17 +177,6 @@ class UNetDock(QWidget):
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self._ending()
         return bool(super().event(event))
-
-
-def _binding(session: Session, action: Callable[[], Any]) -> Callable[[Any], None]:
-    """Return an action as a key binding; napari asks for a function with a name, and calls it with the viewer."""
-
-    def pressed(viewer: Any) -> None:
-        del viewer
-        with session.told():
-            action()
-
-    return pressed
 
 
 class Ending:

@@ -16,7 +16,7 @@ from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
 from napari_unet.gui.forms import Form
 from napari_unet.gui.layers import look_at
-from napari_unet.gui.look import Fold, Step, Theme, button, label, reveal, row, say, set_property
+from napari_unet.gui.look import Fold, Step, Theme, button, in_digits, label, reveal, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.preview import Preview
 from napari_unet.gui.versions import Versions
@@ -351,7 +351,7 @@ def verdict(before: Scores | None, after: Scores | None) -> str:
     on = (
         f" on {count} held-out object{'s' * (count != 1)}" if before.objects is not None else " (Dice, held-out pixels)"
     )
-    text = f"before {_short(old)}, after {_short(new)}{on}"
+    text = f"before {in_digits(old)}, after {in_digits(new)}{on}"
     if new <= old and old >= AGREED:
         text += "\nThe model agreed with nearly all of it before, so it had little to learn: correct where it is wrong."
     elif new < old:
@@ -365,7 +365,3 @@ def _number(scores: Scores | None) -> float:
     from napari_unet.learn.evaluate import headline
 
     return math.nan if scores is None else headline(scores)
-
-
-def _short(value: float) -> str:
-    return "–" if math.isnan(value) else f"{value:.2f}".removeprefix("0")

@@ -9,6 +9,7 @@ from psygnal import Signal
 
 from napari_unet.errors import DataError, ImageError
 from napari_unet.gui.layers import region_of
+from napari_unet.gui.notices import binding
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers import Region
     from napari_unet.gui.session import Session
+    from napari_unet.gui.strokes import Annotation
 
 AWAY = ("Escape", "z", "6")  # napari's keys for no tool; its mode is that already while one of ours is in hand
 PAN = "Space"
@@ -68,14 +70,14 @@ class Hand:
             labels.visible = True
         labels.mode = "pan_zoom"  # napari has no mode for it: it lends the mouse, and its other tools take it back
         labels.mouse_pan, labels.cursor = False, "cross"
-        self._press = partial(_unless_panned, press)
+        self._press = partial(self._follow, press)
         labels.mouse_drag_callbacks.append(self._press)
         labels.events.mode.connect(self._on_other)
         selection.events.active.connect(self._on_other)
         session.viewer.dims.events.ndisplay.connect(self.put_away_in_3d)
         actions: dict[str, Callable[[], None]] = dict.fromkeys(AWAY, self.put_away) | dict(keys or {})
         for key, action in actions.items():
-            labels.bind_key(key, _binding(session, action), overwrite=True)
+            labels.bind_key(key, binding(action), overwrite=True)
         labels.bind_key(PAN, self._pan, overwrite=True)
         self._layer, self._keys, self.tool = labels, (*actions, PAN), tool
         self.changed.emit()
@@ -85,6 +87,7 @@ class Hand:
         layer, self._layer, self.tool = self._layer, None, ""
         if layer is None:
             return
+        self._session.gesture = False  # napari may never tell its end
         layer.mouse_drag_callbacks.remove(self._press)
         layer.events.mode.disconnect(self._on_other)
         self._session.viewer.layers.selection.events.active.disconnect(self._on_other)
@@ -139,6 +142,16 @@ class Hand:
         if self._layer is not self._session.labels:
             self.put_away()
 
+    def _follow(self, press: Callable[[Labels, Any], Iterator[None]], layer: Labels, event: Any) -> Iterator[None]:
+        """Follow a gesture, unless the mouse moves the image."""
+        if layer.mouse_pan:
+            return
+        self._session.gesture = True
+        try:
+            yield from press(layer, event)
+        finally:
+            self._session.gesture = False
+
     def _pan(self, layer: Any) -> Iterator[None]:
         """Let the mouse move the image while the key is down."""
         layer.mouse_pan = True
@@ -147,16 +160,10 @@ class Hand:
             self._layer.mouse_pan = False
 
 
-def _unless_panned(press: Callable[[Labels, Any], Iterator[None]], layer: Labels, event: Any) -> Iterator[None]:
-    """Leave the mouse to napari while it moves the image."""
-    if not layer.mouse_pan:
-        yield from press(layer, event)
+def is_down(session: Session, annotation: Annotation | None = None) -> bool:
+    """Return whether the mouse draws: a gesture of ours, or a stroke on the active layer or on labels that are given.
 
-
-def _binding(session: Session, action: Callable[[], None]) -> Callable[[Any], None]:
-    def pressed(layer: Any) -> None:
-        del layer
-        with session.told():
-            action()
-
-    return pressed
+    Meanwhile nothing may move the view, take the active layer's place or write into labels.
+    """
+    layers = [session.viewer.layers.selection.active, annotation.layer if annotation is not None else None]
+    return session.gesture or any(getattr(layer, "_block_history", False) for layer in layers)

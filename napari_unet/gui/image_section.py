@@ -53,7 +53,6 @@ class ImageSection(Step):
         super().__init__(1, "Image & model")
         self.session = session
         self.name, self.facts, self.trouble = label("-"), label("", "quiet"), label("", "warn")
-        self.name.setTextFormat(Qt.TextFormat.PlainText)
         self.axes, self.channel, self.model = QComboBox(), QComboBox(), QComboBox()
         self.axes.setToolTip(
             "What the axes of this image are. A movie or stack is segmented slice by slice by a 2-D model."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QByteArray, QEvent, QSize, Qt
@@ -154,9 +155,24 @@ def button(text: str, tip: str, action: Callable[[], Any], *, primary: bool = Fa
     return made
 
 
+def tool_button(text: str, tip: str, action: Callable[[], Any], *, checkable: bool = True) -> QToolButton:
+    """Return a button with a picture, such as to take a tool in hand with."""
+    made = QToolButton()
+    made.setText(text)
+    made.setToolTip(tip)
+    made.setIconSize(QSize(20, 20))
+    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
+    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
+    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    made.setCheckable(checkable)
+    made.clicked.connect(lambda *_: action())
+    return made
+
+
 def label(text: str = "", kind: str = "") -> QLabel:
-    """Return a line of text that wraps; `kind` is ``"quiet"``, ``"warn"`` or nothing."""
+    """Return a line of plain text that wraps; `kind` is ``"quiet"``, ``"warn"`` or nothing."""
     made = QLabel(text)
+    made.setTextFormat(Qt.TextFormat.PlainText)  # names of layers and files may look like another
     made.setWordWrap(True)
     made.setObjectName(kind)
     made.setVisible(bool(text))
@@ -177,6 +193,11 @@ def row(*widgets: QWidget, stretch: int | None = None) -> QHBoxLayout:
     for i, widget in enumerate(widgets):
         made.addWidget(widget, 1 if i == stretch else 0)
     return made
+
+
+def in_digits(score: float | None) -> str:
+    """Return a score, 0 to 1, as it is written everywhere in the dock; a dash where there is none."""
+    return "–" if score is None or isnan(score) else f"{score:.2f}"
 
 
 def reveal(widget: QWidget) -> None:

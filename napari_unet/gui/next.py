@@ -9,8 +9,10 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QCheckBox, QProgressBar, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_unet.gui import runs
+from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement
 from napari_unet.gui.look import button, label, row, say
+from napari_unet.gui.results import WAIT
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from napari_unet.jobs import Progress
 
 SHARE = 0.2  # of the view that an object takes: its neighbours stay to be seen
-RUN = "segment"  # what a run of the model is called in the history
 
 
 class Next(QWidget):
@@ -43,6 +44,10 @@ class Next(QWidget):
         self.passed = 0  # of the order: looked at, or corrected before it came to that
         self.layer: Image | None = None  # the picture of the doubt
         self._of: tuple[Annotation | None, Any] = (None, None)  # whose doubts, and with which data
+        self._then: Callable[[], None] = self._step  # what the order was asked for
+        self._soon = QTimer(self)
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self._arrive)
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._hide)
@@ -87,7 +92,8 @@ class Next(QWidget):
         elif not running and self.note.text().endswith("…"):
             say(self.note, "Stopped; nothing was changed.")
         self.running.setVisible(running)
-        self.overlay.setChecked(self.layer is not None or (running and self.overlay.isChecked()))
+        awaited = running or self._soon.isActive()
+        self.overlay.setChecked(self.layer is not None or (awaited and self.overlay.isChecked()))
 
     def _on_progress(self, progress: Progress) -> None:
         if self.session.busy == "next":
@@ -97,26 +103,35 @@ class Next(QWidget):
             say(self.note, f"{progress.message[:1].upper()}{progress.message[1:]} …")
 
     def _check(self) -> None:
-        """Forget the order if it is of other labels, or a run has replaced what it was of."""
+        """Forget the order if it is of other labels."""
         now = self.session.annotation
-        if self.found is None:
-            return
-        rerun = now is not None and (now.redoes == RUN or (now.undoes == RUN and not now.redoes))
-        if rerun or now is not self._of[0] or (now is not None and now.layer.data is not self._of[1]):
+        if self.found is not None and (
+            now is not self._of[0] or (now is not None and now.layer.data is not self._of[1])
+        ):
+            self.forget()
+
+    def _on_changed(self, by_hand: bool) -> None:
+        """Forget the order, or what will be found: a run, its undo or redo has replaced what it was of."""
+        if not by_hand:
             self.forget()
 
     def forget(self) -> None:
         """Know no order; it is found again when somebody asks."""
         if self.session.busy != "next":
             say(self.note, "")
-        self.found, self._of, self.passed = None, (None, None), 0
+        self._follow(None, None)
+        self.found, self.passed = None, 0
         self._later.start(0)  # not while napari changes its list of layers
 
     # ---- does
 
     def go(self) -> None:
-        """Move to the next object, or first find out which that is."""
-        if self.found is None:
+        """Move to the next object, or first find out which that is; not under a hand that draws."""
+        if is_down(self.session) or self._soon.isActive():
+            return
+        if self.session.busy == "next":
+            self._then = self._step
+        elif self.found is None:
             self._look(self._step)
         else:
             self._step()
@@ -125,27 +140,49 @@ class Next(QWidget):
         """Find the doubts, and go on."""
         session = self.session
         source, entry, annotation = session.source, session.model, session.annotation
-        if source is None or entry is None or annotation is None:
+        if source is None or annotation is None:
+            return
+        if entry is None:
+            say(self.note, "Choose a model in step 1: it says what is doubtful.")
             return
         if session.busy:
             say(self.note, "The image has to be looked at first: wait until the other work has ended.")
             return
         annotation.settle()
-        settings = SegmentSettings(channel=session.channel, diameter=session.diameter)
+        settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **session.thresholds())
         data = annotation.layer.data
+        self._follow(annotation, data)
+        self._then = then
 
         def done(found: Doubts) -> None:
-            same = session.annotation is annotation and annotation.layer.data is data and session.model is entry
-            if not same or not source.is_current():
+            same = session.annotation is self._of[0] is annotation and annotation.layer.data is data
+            if not same or session.model is not entry or not source.is_current():
                 say(self.note, "The image, its labels or the model changed meanwhile: press Next again.")
                 return
-            self.found, self._of, self.passed = found, (annotation, data), 0
+            self.found, self.passed = found, 0
             say(self.note, "")
-            if self.overlay.isChecked():
-                self._draw()
-            then()
+            self._arrive()
 
         session.run("next", lambda: runs.find_doubts(entry, source, settings, data), done)
+
+    def _follow(self, annotation: Annotation | None, data: Any) -> None:
+        """Notice runs over labels whose doubts are looked for or known, and over no others."""
+        if self._of[0] is not None:
+            self._of[0].changed.disconnect(self._on_changed)
+        self._of = annotation, data
+        if annotation is not None:
+            annotation.changed.connect(self._on_changed)
+
+    def _arrive(self) -> None:
+        """Show what was found, as soon as no hand draws: the view would move under it."""
+        if self.found is None:
+            return
+        if is_down(self.session):
+            self._soon.start(WAIT)
+            return
+        if self.overlay.isChecked():
+            self._draw()
+        self._then()
 
     def _step(self) -> None:
         """Move to the first object of the order that nobody has corrected or confirmed."""
@@ -170,8 +207,8 @@ class Next(QWidget):
 
     def _move(self, each: Doubt) -> None:
         """Bring an object into the middle of the view, in its slice, and select its number."""
-        annotation, viewer = self.session.annotation, self.session.viewer
-        if annotation is None:
+        annotation, source, viewer = self.session.annotation, self.session.source, self.session.viewer
+        if annotation is None or source is None:
             return
         layer, dims = annotation.layer, viewer.dims
         slices = each.point[:-2]
@@ -180,6 +217,8 @@ class Next(QWidget):
         ends = np.array([layer.data_to_world(low), layer.data_to_world(high)])
         before = dims.ndim - layer.ndim
         for axis in set(range(before, dims.ndim)) - set(dims.displayed):
+            if source.letters[axis - before] == "C":
+                continue  # the labels have one pixel there: which channel is seen is up to the user
             dims.set_point(axis, float(ends[:, axis - before].mean()))
         shown = [axis - before for axis in dims.displayed if axis >= before]
         size = np.abs(np.diff(ends, axis=0))[0, shown].max()
@@ -230,4 +269,5 @@ class Next(QWidget):
     def close_part(self) -> None:
         """Let go of the viewer, and remove the picture."""
         self.session.viewer.layers.events.removed.disconnect(self._on_removed)
+        self.found = None
         self._hide()

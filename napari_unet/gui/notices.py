@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import traceback
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_unet.errors import UnetError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 class Told:
@@ -21,6 +24,17 @@ class Told:
             return False
         tell(error)
         return True
+
+
+def binding(action: Callable[[], Any]) -> Callable[[Any], None]:
+    """Return an action as a key binding; napari asks for a function with a name, and calls it with viewer or layer."""
+
+    def pressed(where: Any) -> None:
+        del where
+        with Told():
+            action()
+
+    return pressed
 
 
 def tell(error: Exception) -> None:

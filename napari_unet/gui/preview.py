@@ -11,7 +11,8 @@ from qtpy.QtCore import QTimer
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
-from napari_unet.errors import ImageError, UnetError
+from napari_unet.errors import ImageError, UnetError, in_words
+from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import clamp, keep_active, placement, region_of
 from napari_unet.gui.look import label, say
 from napari_unet.gui.models import ModelEntry
@@ -67,8 +68,13 @@ def find(view: View, model: Model) -> Job[None]:
     try:
         entry = ModelEntry(model.name, None, model)
         labels = (yield from segment_part(entry, view.source, view.settings, view.region, None)).found
-    except (UnetError, OSError) as error:
-        yield Progress(1, 1, payload=Previewed(view, None, str(error)))
+    except (UnetError, OSError, MemoryError) as error:
+        yield Progress(1, 1, payload=Previewed(view, None, in_words(error)))
+        return
+    except Exception as error:  # noqa: BLE001 nothing that is only looked at may end the learning
+        words = f"something unforeseen ({type(error).__name__}: {error})."
+        yield Progress(1, 1, payload=Previewed(view, None, words))
+        return
         return
     ends = np.zeros(labels.shape, bool)
     for axis in range(max(labels.ndim - 2, 0), labels.ndim):
@@ -157,8 +163,8 @@ class Preview(QWidget):
             region = clamp(region_of(session.viewer, source, "view", session.labels))
         except ImageError:
             return  # its planes are not on the screen
-        settings = SegmentSettings(channel=session.channel, diameter=session.diameter, device=self._device)
-        self._view = View(source, region, settings)
+        how = session.thresholds() | {"device": self._device, "flips": False}  # four looks at once take too long
+        self._view = View(source, region, SegmentSettings(channel=session.channel, diameter=session.diameter, **how))
 
     def _on_progress(self, progress: Progress) -> None:
         if self._learns is None:
@@ -166,8 +172,7 @@ class Preview(QWidget):
         self._see()
         if isinstance(progress.payload, Previewed):
             self._late = progress.payload
-        annotation = self.session.annotation
-        if self._late is not None and (annotation is None or not annotation.layer._block_history):
+        if self._late is not None and not is_down(self.session, self.session.annotation):
             found, self._late = self._late, None
             self._show(found)
 

@@ -20,8 +20,19 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
 
 SUFFIX = "_unet_labels"
+WAIT = 20  # ms between two looks whether a result can be written
+CUT = "The labels got other data while the result was written, so the rest of it was dropped."
 OUTLINE = 2  # pixels: the image stays to be seen under the objects
 OUTLINED = 2304**2  # pixels of the largest plane with outlines: drawing them takes four times as long (bench/redraw.py)
+
+
+def dropped(session: Session, found: Found) -> str:
+    """Return why what was found may not be written any more; empty if it may."""
+    if found.source.layer not in session.viewer.layers or not found.source.is_current():
+        return "The image changed or went away during the run, so its result was dropped."
+    if found.entry is not session.model:
+        return "The model was changed during the run, so its result was dropped."
+    return ""
 
 
 def add_labels(session: Session, source: Source, data: NDArray[Any], *, outlined: bool = True) -> Labels:

@@ -11,9 +11,10 @@ from napari_unet.errors import ImageError
 from napari_unet.gui import runs
 from napari_unet.gui.batch_section import BatchSection
 from napari_unet.gui.forms import Form
+from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import Part, region_of
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
-from napari_unet.gui.results import add_result, write_result
+from napari_unet.gui.results import CUT, WAIT, add_result, dropped, write_result
 from napari_unet.gui.writing import TileWriter
 from napari_unet.infer.segment import SegmentSettings
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
 
-WAIT = 20  # ms between two looks whether a result can be written
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
@@ -57,6 +57,7 @@ class SegmentSection(Step):
         self.bar = QProgressBar()
         self.note = label("", "quiet")
         self.settings = Form(SegmentSettings, THRESHOLDS)
+        session.thresholds = self.settings.values
         self.fold = Fold("More", self._more())
         self.many = BatchSection(session, self.settings)
         self.running = QWidget()
@@ -177,19 +178,16 @@ class SegmentSection(Step):
     def _on_found(self, found: runs.Found) -> None:
         """Write a result, if what it was found for is still there."""
         session, source = self.session, found.source
-        if source.layer not in session.viewer.layers or not source.is_current():
-            say(self.note, "The image changed or went away during the run, so its result was dropped.")
+        if lost := dropped(session, found):
+            say(self.note, lost)
             return
-        if found.entry is not session.model:
-            say(self.note, "The model was changed during the run, so its result was dropped.")
-            return
-        if session.source is None or session.source.layer is not source.layer:
-            session.set_image(source.layer)
-        annotation = session.annotation
-        if not found.fits(annotation) or (annotation is not None and annotation.layer._block_history):
+        annotation = session.annotation_of(source)
+        if not found.fits(annotation) or is_down(session, annotation):
             self._waiting = found  # until the hand is lifted and this job has ended
             self._later.start(WAIT)
             return
+        if session.source is None or session.source.layer is not source.layer:
+            session.set_image(source.layer)
         self._said = " ".join([_count(found), *(runs.sentence(note) for note in found.notes)])
         if annotation is None:
             add_result(session, found)
@@ -200,10 +198,11 @@ class SegmentSection(Step):
 
     def _go_on(self) -> None:
         """Join a result with labels that have changed since it was joined with them, in a worker."""
-        session, found, annotation = self.session, self._waiting, self.session.annotation
+        session, found = self.session, self._waiting
         if found is None:
             return
-        if session.busy or (annotation is not None and annotation.layer._block_history):
+        annotation = session.annotation_of(found.source)
+        if session.busy or is_down(session, annotation):
             self._later.start(WAIT)
             return
         self._waiting = None
@@ -221,8 +220,7 @@ class SegmentSection(Step):
         writer = self.sender()
         self._written = None
         if not self.session.closed:  # else the widgets may be gone
-            lost = "The labels got other data while the result was written, so the rest of it was dropped."
-            say(self.note, lost if isinstance(writer, TileWriter) and writer.cut else self._said)
+            say(self.note, CUT if isinstance(writer, TileWriter) and writer.cut else self._said)
             self.show_busy()
 
     def stop_writing_if_gone(self) -> None:

@@ -64,6 +64,8 @@ class Session:
         self.learned_from = 0  # that many of them a model has learned from
         self.learned = False  # a model was kept and the image not segmented since
         self.closed = False
+        self.gesture = False  # the mouse draws with a tool of ours
+        self.thresholds: Callable[[], dict[str, Any]] = dict  # and device, as they were set in step 2
         self.leftovers = Leftovers()  # of sessions that did not end well
         self._journal = SessionJournal()
         self._worker: Worker | None = None

@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QGridLayout, QPushButton, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QGridLayout, QPushButton, QVBoxLayout, QWidget
 
 from napari_unet.gui.click_tool import ClickTool
 from napari_unet.gui.hand import Hand
-from napari_unet.gui.look import Fold, Theme, button, icon, row
+from napari_unet.gui.look import Fold, Theme, button, icon, row, tool_button
 from napari_unet.gui.object_tools import ObjectTools
 from napari_unet.gui.region_tool import RegionTool
 
@@ -79,9 +79,9 @@ class Toolbox(QWidget):
         self.hand.changed.connect(self.show_mode)
         session.corrections_changed.connect(self.show_clicks)
         self._watched: Labels | None = None
-        self.napari = {mode: _tool(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
-        self.ours = {tool: _tool(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}
-        self.new = _tool(
+        self.napari = {mode: tool_button(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
+        self.ours = {tool: tool_button(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}
+        self.new = tool_button(
             "New",
             "Start an object with a number that is not used yet, and take the brush (M).",
             self.new_object,
@@ -208,20 +208,6 @@ class Toolbox(QWidget):
         labels.selected_label = number
         if str(labels.mode) != "paint":
             self.take("paint")
-
-
-def _tool(text: str, tip: str, action: Callable[[], Any], *, checkable: bool = True) -> QToolButton:
-    """Return a button with a picture, to take a tool in hand with."""
-    made = QToolButton()
-    made.setText(text)
-    made.setToolTip(tip)
-    made.setIconSize(QSize(20, 20))
-    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.setCheckable(checkable)
-    made.clicked.connect(lambda *_: action())
-    return made
 
 
 def _grid(widgets: Sequence[QWidget], columns: int) -> QGridLayout:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QModelIndex, QRect, QSize, Qt
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem, QWidget
 
+from napari_unet.gui.look import in_digits
 from napari_unet.model import SHIPPED
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Version:
     def score(self) -> str:
         """Before and after, on held-out tiles."""
         found = self.outcome
-        return f"{_short(found.before)} → {_short(found.after)}" if found.measure else ""
+        return f"{in_digits(found.before)} → {in_digits(found.after)}" if found.measure else ""
 
     @property
     def origin(self) -> str:
@@ -66,7 +67,8 @@ class Version:
         """All that is known, in lines."""
         found, lines = self.outcome, [self.entry.name + " (in use)" * self.used]
         if found.measure:
-            objects = f" with {found.held_out_objects} objects" if found.held_out_objects else ""
+            count = found.held_out_objects
+            objects = f" with {count} object{'s' * (count != 1)}" if count else ""
             tiles = f"{found.held_out} held-out tile{'s' * (found.held_out != 1)}"
             lines.append(f"{found.measure} {self.score} (before → after) on {tiles}{objects}")
         elif not self.shipped:
@@ -153,10 +155,6 @@ def _two(painter: QPainter, place: QRect, left: str, right: str) -> None:
     painter.drawText(place, middle | Qt.AlignmentFlag.AlignRight, right)
     cut = metrics.elidedText(left, Qt.TextElideMode.ElideMiddle, room)
     painter.drawText(place, middle | Qt.AlignmentFlag.AlignLeft, cut)
-
-
-def _short(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
 
 
 def _date(text: str, *, whole: bool = False) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QFileSystemWatcher, QSize, Qt, QTimer
+from qtpy.QtCore import QFileSystemWatcher, Qt, QTimer
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFileDialog,
     QHBoxLayout,
     QListWidget,
     QListWidgetItem,
-    QSizePolicy,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -21,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
 from napari_unet.gui.comparing import Comparison
-from napari_unet.gui.look import Theme, icon, label, say
+from napari_unet.gui.look import Theme, icon, label, say, tool_button
 from napari_unet.gui.version_rows import Rows, Version, is_shipped
 from napari_unet.learn.outcome import outcome
 from napari_unet.model import SUFFIX
@@ -77,9 +76,8 @@ class Versions(QWidget):
             "export": self.choose_file,
         }
         for name, action in actions.items():
-            self.tools[name] = _tool(*TOOLS[name][1:], action)
+            self.tools[name] = tool_button(*TOOLS[name][1:], action, checkable=False)
         self.note, self.broken = label("", "quiet"), label("", "warn")
-        self.broken.setTextFormat(Qt.TextFormat.PlainText)
         self.comparison = Comparison(session)
         bench = QHBoxLayout()
         bench.setContentsMargins(0, 0, 0, 0)
@@ -239,7 +237,10 @@ class Versions(QWidget):
         self.list.blockSignals(True)
         item.setText(entry.name)  # until it is done
         self.list.blockSignals(False)
-        if name == entry.name or self.session.busy:
+        if name == entry.name:
+            return
+        if self.session.busy:
+            say(self.note, "Wait until the other work has ended, then rename it.")
             return
 
         def done(path: Path) -> None:
@@ -264,7 +265,12 @@ class Versions(QWidget):
         version = self.chosen()
         if version is None:
             return
-        where = Path(path) if str(path).endswith(SUFFIX) else Path(f"{path}{SUFFIX}")
+        where = Path(path)
+        if where.suffix != SUFFIX:
+            where = Path(f"{path}{SUFFIX}")
+            if where.exists():  # nobody was asked about this one
+                say(self.note, f"{where.name} is there already: choose that file to replace it, or another name.")
+                return
 
         def saved(path: Path) -> None:
             say(self.note, f"Saved as {path}.")
@@ -275,18 +281,6 @@ class Versions(QWidget):
     def close_part(self) -> None:
         """Let go of the viewer's layers."""
         self.comparison.close_part()
-
-
-def _tool(text: str, tip: str, action: Callable[[], Any]) -> QToolButton:
-    made = QToolButton()
-    made.setText(text)
-    made.setToolTip(tip)
-    made.setIconSize(QSize(20, 20))
-    made.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
-    made.setFocusPolicy(Qt.FocusPolicy.TabFocus)
-    made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    made.clicked.connect(lambda *_: action())
-    return made
 
 
 def _is_own(entry: ModelEntry) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -121,9 +122,9 @@ def train(
     if model.task == "clicks" and trainer is None:
         raise DataError(f"The model {model.name!r} outlines what is clicked: choose one that segments images.")
     try:
-        looks = Looks(preview, stop)
         made = (trainer or Trainer)(model, tiles, settings)
-        return (yield from _train(made, model, held_out, provenance, stop, looks))
+        with closing(Looks(preview, stop)) as looks:
+            return (yield from _train(made, model, held_out, provenance, stop, looks))
     except RuntimeError as error:
         if not out_of_memory(error):
             raise
@@ -177,10 +178,9 @@ def _train(
         return quietly(score_tiles(model, held_out, settings.device), step, steps)
 
     before = (yield from scored(model, 0)) if held_out else None
-    best, after, ended = model, before, ""
+    best, after, ended, step = model, before, "", 0
     checks = {round((i + 1) * steps / settings.checks) for i in range(settings.checks)}
     completions = {round(share * steps) for share in COMPLETE} if model.task == "instances" else set()
-    step = 0
     yield Progress(0, steps, "steps", {} if before is None else {"score": headline(before)})
     while step < steps and not stop():
         if step in completions:

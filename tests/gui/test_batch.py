@@ -189,6 +189,44 @@ def test_no_stroke_is_cut_by_a_result(at, held) -> None:
     assert at.viewer.layers.selection.active is brush
 
 
+def test_no_gesture_of_our_own_tools_is_cut_either(at, held) -> None:
+    at.viewer.add_image(squares(1), name="a")
+    at.viewer.add_image(squares(4), name="b")
+    at.viewer.layers.selection.active = at.viewer.layers["a"]
+    at.click(at.dock.correct.empty)
+    labels = at.session.labels
+    labels.data_setitem((np.array([20, 20]), np.array([10, 30])), np.array([1, 2]))
+    at.click(at.dock.correct.tools.ours["merge"])
+    at.click(at.many.start)
+    at.wait(lambda: at.many.lines.count() == 1)
+    layers = list(at.viewer.layers)
+
+    def meanwhile() -> None:
+        held.set()
+        at.wait(lambda: at.many._offer is not None)
+        at.qtbot.wait(100)
+        assert list(at.viewer.layers) == layers
+
+    at.paint((20, 10), (20, 20), (20, 30), meanwhile=meanwhile)
+    assert set(np.unique(labels.data[20])) == {0, 1}
+    at.wait()
+    assert at.viewer.layers["b_unet_labels"].data.max() == 4
+
+
+def test_labels_that_go_away_while_a_result_is_written_are_said(at, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(strokes, "is_large", lambda *_: True)
+    at.viewer.add_image(squares(4), name="a")
+    at.click(at.dock.correct.empty)
+    labels = at.session.labels
+    with monkeypatch.context() as patch:
+        patch.setattr(strokes.TileWriter, "start", lambda _: None)
+        at.click(at.many.start)
+        at.wait(lambda: at.many._written is not None)
+    at.viewer.layers.remove(labels)
+    at.wait()
+    assert lines(at) == ["a: The labels were removed while the result was written, so the rest of it was dropped."]
+
+
 def test_a_folder(at, folder: Path, pick) -> None:
     pick.append(str(folder))
     choose(at, at.many.images, "folder")
@@ -238,6 +276,29 @@ def test_a_line_that_cannot_be_opened_is_said(at, folder: Path, told) -> None:
     click_line(at, 1)
     assert "broken.tif" in told[-1]
     assert not at.viewer.layers
+
+
+def test_labels_of_another_shape_are_not_bent_to_the_image(at, folder: Path, told) -> None:
+    tifffile.imwrite(folder / "corrected_labels.tif", np.full((52, 48), 7, np.uint16))
+    at.many.choose_images(folder)
+    at.click(at.many.start)
+    at.wait()
+    click_line(at, 0)
+    assert "does not fit" in told[-1]
+    assert at.session.labels is None
+
+
+def test_labels_that_are_corrected_before_their_turn_stay(at, held, tmp_path: Path) -> None:
+    for i in range(3):
+        write_tiff(tmp_path / f"{i}.tif", squares(i + 1), "YX", {})
+    at.many.choose_images(tmp_path)
+    at.click(at.many.start)
+    at.wait(lambda: at.many.lines.count() == 1)
+    tifffile.imwrite(tmp_path / "2_labels.tif", np.full((48, 52), 7, np.uint16))
+    held.set()
+    at.wait()
+    assert (read_labels(tmp_path / "2_labels.tif") == 7).all()
+    assert at.many.note.text() == "2 of 3 images, 3 objects, 1 left as it is."
 
 
 def test_open_images_into_files(at, tmp_path: Path, folder: Path, pick) -> None:

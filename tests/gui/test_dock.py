@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -880,3 +881,36 @@ def test_the_viewer_is_closed_while_a_result_is_written(desk, qtbot, monkeypatch
     with qtbot.waitSignal(at.dock.destroyed, timeout=20_000):
         at.viewer.close()
     assert not writer._timer.isActive()
+
+
+def test_a_stroke_over_another_image_is_not_cut_by_a_result(desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A new layer takes the brush away, so it waits until the button is up."""
+    pressed, real = threading.Event(), runs.segment_part
+
+    def late(*given):
+        while not pressed.is_set():
+            time.sleep(0.005)
+            yield Progress(0, 1)
+        return (yield from real(*given))
+
+    monkeypatch.setattr(runs, "segment_part", late)
+    at = desk(np.zeros((64, 64), np.uint8))
+    at.click(at.dock.correct.empty)
+    brush = at.session.labels
+    at.viewer.add_image(np.zeros((64, 64), np.uint8), name="other")
+    at.viewer.layers.selection.active = at.viewer.layers["other"]
+    at.click(at.dock.segment.start)
+    at.viewer.layers.selection.active = brush
+    brush.mode = "paint"
+
+    def meanwhile() -> None:
+        pressed.set()
+        at.wait()
+        at.qtbot.wait(100)
+        assert "other_unet_labels" not in at.viewer.layers
+        assert at.viewer.layers.selection.active is brush
+
+    at.paint((32, 10), (32, 30), (32, 50), meanwhile=meanwhile)
+    assert brush.data[32, 10:50].all()
+    assert at.session.annotated()[0][1].strokes == 1
+    at.wait(lambda: "other_unet_labels" in at.viewer.layers)

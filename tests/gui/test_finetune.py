@@ -494,8 +494,8 @@ def test_the_loop_stays_free_while_it_learns(corrected, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("before", "after", "words", "better"),
     [
-        (scores(0.5), scores(0.8), "before .50, after .80 on 10 held-out objects", True),
-        (scores(0.5), scores(0.5), "before .50, after .50", True),
+        (scores(0.5), scores(0.8), "before 0.50, after 0.80 on 10 held-out objects", True),
+        (scores(0.5), scores(0.5), "before 0.50, after 0.50", True),
         (scores(1.0), scores(1.0), "it had little to learn", True),
         (scores(0.8), scores(0.5), "worse", False),
         (scores(1.0), scores(0.9), "correct where it is wrong", False),

@@ -115,6 +115,85 @@ def test_a_new_run_or_model_is_looked_at_anew(ready, seeing) -> None:
     assert following.found is None
 
 
+def test_the_order_stays_as_long_as_its_labels_do(ready) -> None:
+    at = ready()
+    at.segment()
+    look(at)
+    order = at.dock.correct.next.found
+    at.session.image.name = "renamed"
+    assert at.dock.correct.next.found is order
+
+
+def test_a_run_that_is_taken_back_or_done_again_while_it_looks_counts(ready) -> None:
+    at = ready()
+    following, labels = at.dock.correct.next, at.session.labels
+    at.segment()
+    labels.data_setitem((np.array([2]), np.array([2])), 99)
+    for again in (labels.undo, labels.undo):
+        again()
+    at.click(following.button)
+    labels.redo()
+    at.wait()
+    assert following.found is None
+    assert "press Next again" in following.note.text()
+    assert look(at).startswith("1 of ")
+    assert labels.undo() is None
+    assert following.found is None
+    look(at)
+    labels.redo()
+    assert following.found is None, "also where a stroke is still to be done again after the run"
+
+
+@pytest.mark.parametrize("tool", ["paint", "merge"])
+def test_the_view_does_not_move_under_a_hand_that_draws(ready, tool: str) -> None:
+    at = ready()
+    following = at.dock.correct.next
+    view = at.viewer.scene.camera.center, at.viewer.scene.camera.zoom
+    names = [layer.name for layer in at.viewer.layers]
+    seen = []
+
+    def meanwhile() -> None:
+        at.wait()
+        at.qtbot.wait(50)
+        at.press(Qt.Key.Key_N)
+        seen.append((at.viewer.scene.camera.center, at.viewer.scene.camera.zoom))
+        assert [layer.name for layer in at.viewer.layers if "painted" not in layer.name] == names
+
+    at.more()
+    at.click(following.overlay)
+    at.click(at.dock.correct.tools.napari["paint"] if tool == "paint" else at.dock.correct.tools.ours["merge"])
+    at.click(following.button)
+    at.paint((20, 15), (20, 40), (20, 55), meanwhile=meanwhile)
+    assert seen == [view]
+    at.wait(lambda: following.note.text().startswith("1 of "))
+    assert following.layer in at.viewer.layers
+    assert (at.viewer.scene.camera.center, at.viewer.scene.camera.zoom) != view
+
+
+def test_it_looks_as_the_image_was_segmented(ready, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet.infer import doubt
+
+    given, real = [], doubt.doubt_job
+
+    def job(*args):
+        given.append(args[-1])
+        return real(*args)
+
+    monkeypatch.setattr(doubt, "doubt_job", job)
+    at = ready()
+    at.dock.segment.settings.set("seed", 0.6)
+    at.dock.segment.settings.set("device", "cpu")
+    look(at)
+    assert (given[0].seed, given[0].device, given[0].foreground) == (0.6, "cpu", None)
+
+
+def test_without_a_model_it_says_what_is_missing(ready) -> None:
+    at = ready()
+    at.session.model = None
+    at.click(at.dock.correct.next.button)
+    assert "Choose a model" in at.dock.correct.next.note.text()
+
+
 def test_in_stacks_the_slice_is_chosen_too(ready) -> None:
     at = ready((5, 120, 120), scale=(2.0, 0.5, 0.5))
     look(at)
@@ -133,7 +212,9 @@ def test_the_labels_of_channels_have_one_pixel_there(ready, desk, seeing) -> Non
     labels.mode = "pan_zoom"
     assert labels.data.shape == (3, 1, 64, 64)
     labels.data_setitem(np.nonzero(np.indices(labels.data.shape)[2:].max(axis=0) < 20), 1)
+    at.viewer.dims.set_current_step(1, 1)
     look(at)
+    assert at.viewer.dims.current_step[1] == 1, "which channel is seen is up to the user"
     order = at.dock.correct.next.found.order
     assert all(len(each.box) == len(each.point) == 4 and each.point[1] == 0 for each in order)
     assert at.dock.correct.next.found.unsure.shape == labels.data.shape

@@ -245,6 +245,30 @@ def test_what_is_wrong_is_said_and_the_learning_goes_on(desk, learning) -> None:
     assert at.session.result is not None
 
 
+def test_nothing_that_goes_wrong_in_a_look_ends_the_learning(monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(*_: object):
+        yield Progress(0, 1)
+        raise KeyError("a chunk")
+
+    monkeypatch.setattr(preview, "segment_part", part)
+    view = preview.View(None, (slice(0, 9), slice(0, 9)), None)
+    *_, last = preview.find(view, SimpleNamespace(name="own"))
+    assert last.payload.picture is None
+    assert last.payload.trouble == "something unforeseen (KeyError: 'a chunk')."
+
+
+def test_it_segments_as_step_2_would_but_on_the_device_that_learns(desk, learning) -> None:
+    at = painted(desk)
+    for name, value in (("seed", 0.6), ("flips", True), ("device", "auto")):
+        at.dock.segment.settings.set(name, value)
+    at.dock.finetune.settings.set("device", "cpu")
+    tick(at)
+    begin(at)
+    at.wait(lambda: shown(at))
+    settings = learning.views[-1].settings
+    assert (settings.seed, settings.device, settings.flips) == (0.6, "cpu", False)
+
+
 def test_it_really_looks_while_it_learns(desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(looks, "PREVIEW", 0.0)
     monkeypatch.setattr(looks, "SHARE", 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -389,3 +390,55 @@ def test_the_dock_takes_its_layer_along(two, finds) -> None:
     two.viewer.window.remove_dock_widget(two.dock)
     assert "cells_differences" not in two.viewer.layers
     two.dock.deleteLater()
+
+
+def test_they_are_compared_as_they_would_segment(two, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_unet.infer import segment
+
+    given = []
+
+    def job(model, image, axes, settings, region):
+        given.append(settings)
+        yield Progress(1, 1, "tiles")
+        return segment.Segmentation(truth()[region], (), 0.0)
+
+    monkeypatch.setattr(segment, "segment_job", job)
+    confirm(two)
+    two.dock.segment.settings.set("seed", 0.6)
+    two.dock.segment.settings.set("device", "cpu")
+    select(two, "cells · 1")
+    tool(two, "compare")
+    two.wait()
+    assert [(each.seed, each.device) for each in given] == [(0.6, "cpu")] * 4
+
+
+def test_an_image_that_went_away_while_they_were_compared_is_said(two, finds, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, gone = runs.compare, threading.Event()
+
+    def compare(*given):
+        while not gone.is_set():
+            time.sleep(0.005)
+            yield Progress(0, 1)
+        return (yield from real(*given))
+
+    monkeypatch.setattr(runs, "compare", compare)
+    select(two, "cells · 1")
+    tool(two, "compare")
+    two.viewer.layers.remove("cells")
+    gone.set()
+    two.wait()
+    assert "went away" in versions(two).comparison.note.text()
+    assert "Call tiles right" in versions(two).comparison.note.text()
+
+
+def test_an_export_replaces_no_file_that_nobody_was_asked_about(two, tmp_path) -> None:
+    there = tmp_path / "mine.unet"
+    there.write_bytes(b"somebody's")
+    select(two, "cells · 1")
+    versions(two).export(tmp_path / "mine")
+    two.wait()
+    assert there.read_bytes() == b"somebody's"
+    assert "mine.unet is there already" in versions(two).note.text()
+    versions(two).export(there)
+    two.wait()
+    assert Model.load(there).name == "cells · 1"

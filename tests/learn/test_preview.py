@@ -126,7 +126,7 @@ class Clock:
 def test_looks_are_seldom_and_take_a_tenth_of_the_time_at_most(
     monkeypatch: pytest.MonkeyPatch, step: float, cost: float
 ) -> None:
-    clock, begun, learned = Clock(), [], 0.0
+    clock, begun, ended, learned = Clock(), [], [], 0.0
     monkeypatch.setattr(module, "time", clock)
 
     def look(model: Any) -> Job[None]:
@@ -134,16 +134,46 @@ def test_looks_are_seldom_and_take_a_tenth_of_the_time_at_most(
         for _ in range(4):
             clock.now += cost / 4
             yield Progress(1, 4)
+        ended.append(learned)
 
     looks = Looks(lambda: look, bool)
     while learned < 400:
         learned += step
+        held = 0
         for _ in looks.after(step, lambda: None, 1, 2):
+            held += 1
             clock.now += 60.0  # a pause in the midst of a look
-    assert len(begun) >= min(400 / (PREVIEW + step), SHARE * 400 / cost) - 2, "pauses do not count"
+        spent = cost * len(ended) + cost  # the one that goes on counts as a whole
+        assert (held - 1) * cost / 4 <= SHARE * (spent + learned), "also the first look waits for its share"
+    assert len(ended) >= min(400 / (PREVIEW + step), SHARE * 400 / cost) - 2, "pauses do not count"
     assert all(later - earlier >= PREVIEW - 1e-6 for earlier, later in pairwise([0.0, *begun]))
-    spent = cost * len(begun)
-    assert len(begun) == 1 or spent <= SHARE * (spent + learned) * 1.001
+    spent = cost * len(ended)
+    assert spent - cost / 4 <= SHARE * (spent + learned) * 1.001
+
+
+def test_a_look_that_nobody_wants_any_more_ends_and_so_does_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, closed = Clock(), []
+    monkeypatch.setattr(module, "time", clock)
+
+    def look(model: Any) -> Job[None]:
+        try:
+            while True:
+                clock.now += 1.0
+                yield Progress(1, 4)
+        finally:
+            closed.append(True)
+
+    wanted = [look]
+    looks = Looks(lambda: wanted[0], bool)
+    run(looks.after(6.0, lambda: None, 1, 2))
+    assert not closed
+    wanted[0] = None
+    run(looks.after(0.1, lambda: None, 1, 2))
+    assert closed == [True]
+    wanted[0] = look
+    run(looks.after(20.0, lambda: None, 1, 2))
+    looks.close()
+    assert closed == [True, True]
 
 
 def test_it_is_taken_as_soon_as_somebody_wants_one() -> None:
