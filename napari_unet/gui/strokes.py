@@ -141,7 +141,7 @@ class Annotation:
 
     def largest(self) -> int:
         """Return the largest number in the labels, or about to be written."""
-        pending = 0 if self.writer is None else int(self.writer.values.max(initial=0))
+        pending = 0 if self.writer is None else self.writer.largest
         return max(int(np.max(self.layer.data)), pending)
 
     # ---- what a model proposed
@@ -333,21 +333,20 @@ class Annotation:
 
     def _rewrite(self, region: Region, old: Runs, new: Runs) -> None:
         """Turn labels into others; pixels that somebody changed without telling stay as they are."""
-        self.settle()
         if old is new or not new.count:
-            return
-        values, now = new.unpack(), np.asarray(self.layer.data[region])
-        np.copyto(values, now, where=now != old.unpack())
-        self._write(region, values)
+            self.settle()
+        else:
+            self._write(region, new, old)
 
-    def _write(self, region: Region, values: NDArray[Any]) -> None:
+    def _write(self, region: Region, values: NDArray[Any] | Runs, old: Runs | None = None) -> None:
         self.settle()
+        writer = TileWriter(self.layer, region, values, old)
         if not is_large(self.layer, region):
-            put(self.layer, region, values)
+            writer.finish()
             return
-        self.writer = TileWriter(self.layer, region, values)
-        self.writer.finished.connect(self._on_written)
-        self.writer.start()
+        self.writer = writer
+        writer.finished.connect(self._on_written)
+        writer.start()
 
     def _tell(self, step: Step | None = None) -> None:
         self._changes += 1
@@ -374,6 +373,7 @@ class Annotation:
         """Keep what agrees with the new data; the history does not, and would write into them."""
         old, new = self._data, self.layer.data
         self._data = new
+        self.settle()  # what was being written is for the old ones
         self.layer._reset_history()
         self._log, self._proposal, self.foreign = Log(), Proposal(self._proposal.model), True
         if new.shape != old.shape:
