@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QTimer
 
 from napari_unet.errors import DataError
 from napari_unet.gui import models
+from napari_unet.gui.layers import whole
 from napari_unet.gui.notices import tell
+from napari_unet.gui.worker import Worker
+from napari_unet.gui.writing import is_large
+from napari_unet.jobs import Progress
 from napari_unet.store.journal import Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from napari_unet.gui.strokes import Annotation
+    from napari_unet.jobs import Job
     from napari_unet.store.actions import Action, Runs
     from napari_unet.store.journal import Kept
+
+    Packed = tuple[Runs, Sequence[Action]]  # labels, and what is known of them or was done to them since
 
 SUFFIX = ".journal"
 ENDED = ".ended"  # the suffix of one whose session ended well; nobody is asked about it
 DAYS = 30  # that a journal is kept
 NEWEST = 20  # journals that are kept
+REST = 1000  # ms that labels must stay as they are before a history begins with them, if nothing is done to them
+PATIENCE = 5.0  # seconds that closing waits for labels to be packed
 
 
 def folder() -> Path:
@@ -39,84 +53,202 @@ class SessionJournal:
     def __init__(self) -> None:
         self._began = datetime.now()
         self._file: Journal | None = None
-        self._over = False  # whether nothing is written any more
-        self._names: set[str] = set()
+        self.over = False  # whether nothing is written any more
+        self._pages: dict[str, Page] = {}
 
-    def page(self, labels: str, image: str, runs: Runs, known: Sequence[Action] = ()) -> Page:
-        """Return where what is done to one labels layer is written.
-
-        Parameters
-        ----------
-        labels, image : str
-            Names of the layer and of its image.
-        runs : Runs
-            The labels as they are.
-        known : sequence of Action
-            What is known of them, or was done to them since: if there is something, all is written at once.
-        """
-        name, number = labels, 2
-        while name in self._names:
-            name, number = f"{labels} ({number})", number + 1
-        self._names.add(name)
-        return Page(self, name, image, runs, known)
+    def page(self, annotation: Annotation, image: str, first: Runs | None = None, done: Sequence[Action] = ()) -> Page:
+        """Return where what is done to one labels layer of an image is written; for the rest see :class:`Page`."""
+        name, number = annotation.layer.name, 2
+        while name in self._pages:
+            name, number = f"{annotation.layer.name} ({number})", number + 1
+        self._pages[name] = Page(self, annotation, name, image, first, done)
+        return self._pages[name]
 
     def write(self, what: Callable[[Journal], Any]) -> None:
         """Write, or say once that it cannot be done."""
-        if self._over:
+        if self.over:
             return
         try:
             if self._file is None:
                 self._file = _new(self._began)
             what(self._file)
         except (OSError, DataError) as error:
-            self._over = True
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Write no more, and say so."""
+        if not self.over:
             tell(
                 DataError(
                     f"The journal of your corrections in {str(folder())!r} cannot be written ({error}): the work goes "
                     "on, but if napari crashes it cannot be restored, so save the labels now and then."
                 )
             )
+        self.over = True
 
     def end(self) -> None:
         """End the session well."""
-        self._over = True
+        self.over = True
+        for page in self._pages.values():
+            page.close()
         if self._file is not None:
             end(self._file)
 
 
+@dataclass
+class _Beginning:
+    """Labels that a history begins with, and what is written after them."""
+
+    pack: Callable[[], Packed]
+    packed: Packed | None = None
+    after: list[Callable[[Journal], Any]] = field(default_factory=list)
+
+
 class Page:
-    """What is done to one labels layer, in the journal of the session."""
+    """What is done to one labels layer, in the journal of the session.
+
+    The labels that it begins with are packed in a thread where that would be felt; what is done meanwhile waits, in
+    order. They are written with the first action, or at once where something is known of them already.
+
+    Parameters
+    ----------
+    journal : SessionJournal
+        It is written in that.
+    annotation : Annotation
+        Of the layer.
+    name, image : str
+        What the labels are called in the journal; the name of their image.
+    first : Runs or None
+        What the labels were first; None: as they are.
+    done : sequence of Action
+        What was done to them since.
+    """
 
     def __init__(
-        self, journal: SessionJournal, name: str, image: str, runs: Runs, known: Sequence[Action] = ()
+        self,
+        journal: SessionJournal,
+        annotation: Annotation,
+        name: str,
+        image: str,
+        first: Runs | None,
+        done: Sequence[Action],
     ) -> None:
         self._journal, self._name, self._image = journal, name, image
-        self._runs: Runs | None = runs  # until they are written
-        if known:
-            self._begin(known)
+        self._annotation: Annotation | None = annotation
+        self._beginnings: list[_Beginning] = []  # the last one holds now; the one before it is being packed
+        self._written = False  # whether there is something of it in the journal
+        self._stale = False  # whether the layer got other data, and no history begins with them yet
+        self._worker: Worker | None = None
+        self._rest = QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.timeout.connect(self._on_rest)
+        if first is None:
+            self._begin()
+        else:
+            packed = first, done
+            self._beginnings = [_Beginning(lambda: packed)]
+            self._on_packed(packed)
 
-    def again(self, runs: Runs, known: Sequence[Action]) -> None:
-        """Begin anew: the layer got other data."""
-        self._runs = runs
-        self._begin(known)
+    def again(self) -> None:
+        """Begin anew: the layer got other data. Not with each of those that come one upon the other."""
+        self._stale = True
+        self._rest.start(REST)
 
     def do(self, action: Action) -> None:
-        """Add an action."""
-        self._begin()
-        self._journal.write(lambda file: file.do(self._name, action))
+        """Add an action that the annotation does not know yet."""
+        if self._stale:
+            self._begin(action)
+        self._write(lambda file: file.do(self._name, action))
 
     def undo(self) -> None:
         """Take the last action back."""
-        self._journal.write(lambda file: file.undo(self._name))
+        self._write(lambda file: file.undo(self._name))
 
     def redo(self) -> None:
         """Do the last one that was taken back again."""
-        self._journal.write(lambda file: file.redo(self._name))
+        self._write(lambda file: file.redo(self._name))
 
-    def _begin(self, known: Sequence[Action] = ()) -> None:
-        runs, self._runs = self._runs, None
-        if runs is not None:
-            self._journal.write(lambda file: file.begin(self._name, self._image, runs, known))
+    def leave(self) -> None:
+        """Let go of the layer; what waits is still written."""
+        self._rest.stop()
+        self._annotation = None
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        self.leave()
+        self._beginnings = []
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker.join(PATIENCE)
+
+    def _write(self, what: Callable[[Journal], Any]) -> None:
+        if not self._beginnings:
+            self._journal.write(what)
+            return
+        self._beginnings[-1].after.append(what)
+        self._flush()
+
+    def _on_rest(self) -> None:
+        if self._annotation is not None and self._annotation.layer._block_history:
+            self._rest.start(REST)  # a stroke that is half painted is in the data already
+        else:
+            self._begin()
+
+    def _begin(self, action: Action | None = None) -> None:
+        """Begin with the labels as they are, or as they were before an action."""
+        self._rest.stop()
+        self._stale = False
+        if self._annotation is None or self._journal.over:
+            return
+        # one that is being packed is still written: if others came all the time, nothing ever would be
+        kept = self._beginnings[:1] if self._worker is not None else []
+        self._beginnings = [*kept, _Beginning(self._annotation.beginning(action))]
+        if self._worker is None:
+            self._pack(is_large(self._annotation.layer, whole(self._annotation.layer.data.shape)))
+
+    def _pack(self, large: bool) -> None:
+        pack = self._beginnings[0].pack
+        if not large:
+            self._on_packed(pack())
+            return
+        self._worker = Worker(lambda: _packing(pack), background=False)
+        self._worker.returned.connect(self._on_packed)
+        self._worker.failed.connect(self._journal.fail)
+        self._worker.finished.connect(self._on_finished)
+        self._worker.start()
+
+    def _on_packed(self, packed: Packed) -> None:
+        self._beginnings[0].packed = packed
+        self._flush()
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        if self._beginnings and self._beginnings[0].packed is None:
+            self._pack(large=True)
+
+    def _flush(self) -> None:
+        """Write what is packed, and what was done since."""
+        while self._beginnings and (packed := self._beginnings[0].packed) is not None:
+            (runs, known), after = packed, self._beginnings[0].after
+            if known or after:
+                self._journal.write(
+                    partial(Journal.begin, name=self._name, image=self._image, labels=runs, known=known)
+                )
+                for what in after:
+                    self._journal.write(what)
+                self._written = True
+            elif len(self._beginnings) == 1:  # it waits for the first action
+                if self._written:
+                    self._journal.write(lambda file: file.forget(self._name))
+                self._written = False
+                return
+            self._beginnings.pop(0)
+
+
+def _packing(pack: Callable[[], Packed]) -> Job[Packed]:
+    """Pack labels, as a job."""
+    yield Progress(0, 1, "packing")
+    return pack()
 
 
 class Leftovers:

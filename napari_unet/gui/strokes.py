@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
-from scipy import ndimage as ndi
 
 from napari_unet.gui import atoms
 from napari_unet.gui.layers import Region, overlap, shape_of_region
-from napari_unet.gui.marks import KINDS, mark_of
-from napari_unet.gui.steps import Lesson, Proposal, Step
+from napari_unet.gui.marks import called_right, mark_of
+from napari_unet.gui.steps import EARLIER, Lesson, Proposal, Step, known_before
 from napari_unet.gui.writing import TileWriter, is_large, put
 from napari_unet.learn.corrections import State
-from napari_unet.store.actions import Action, Log, Runs
+from napari_unet.store.actions import Action, Log, Runs, bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.models import ModelEntry
     from napari_unet.learn.objects import Edit
     from napari_unet.learn.stopping import Review
-
-EARLIER = "earlier"  # in an action's `about`: it sums up what cannot be taken back any more
 
 
 class Annotation:
@@ -101,6 +98,9 @@ class Annotation:
         if self.writer is not None:
             self.writer.stop()
             self.writer = None
+        if self.page is not None:
+            self.page.leave()
+            self.page = None
 
     # ---- what is known
 
@@ -190,7 +190,7 @@ class Annotation:
         self.settle()
         if mark.state == State.CONFIRMED:
             mark = replace(mark, review=self._review(mark, self._untaken()))
-        self._do(Step(self._called_right(mark), mark=mark))
+        self._do(Step(called_right(mark, self.layer.data), mark=mark))
 
     def edit(self, kind: str, edit: Edit, about: Mapping[str, Any] | None = None) -> None:
         """Write an edit as done by hand: one entry of the history, unless it changes nothing.
@@ -266,15 +266,17 @@ class Annotation:
         if self.writer is not None and not self.layer._block_history:
             self.writer.finish()
 
-    def summary(self) -> list[Action]:
-        """Return what is known as actions that lead to it, for a history that begins here."""
-        actions = [self._called_right(mark) for mark in self.marks]
-        if self.strokes:
-            (box,) = ndi.find_objects(self._painted.view(np.uint8))
-            there = Runs.pack(np.asarray(self.layer.data[box]))
-            painted = Runs.pack(self._painted[box])
-            actions.insert(0, Action("stroke", box, there, there, painted, about={"strokes": self.strokes}))
-        return [replace(action, about={**action.about, EARLIER: True}) for action in actions]
+    def beginning(self, action: Action | None = None) -> Callable[[], tuple[Runs, list[Action]]]:
+        """Copy the labels as they are, or were before an action that is not known yet, for a history that begins there.
+
+        What is returned may be called in a thread: it packs them, and what is known of them as actions.
+        """
+        labels, marks, strokes = np.array(self.layer.data), list(self.marks), self.strokes
+        if action is not None and action.before.count:
+            labels[action.region] = action.before.unpack()
+        box = bounds(self._painted) if strokes else None
+        painted = None if box is None else self._painted[box].copy()
+        return lambda: (Runs.pack(labels), known_before(labels, marks, box, painted, strokes))
 
     def _by_hand(
         self, kind: str, region: Region, before: NDArray[Any], after: NDArray[Any], about: Mapping[str, Any] | None
@@ -290,10 +292,10 @@ class Annotation:
             self._do(Step(Action(kind, region, *labels, Runs.pack(touched), about=about or {})))
 
     def _do(self, step: Step) -> None:
-        self._apply(step)
-        self._log.do(step)
         if self.page is not None:
             self.page.do(step.action)
+        self._apply(step)
+        self._log.do(step)
         self._tell(step)
 
     def _apply(self, step: Step) -> None:
@@ -324,12 +326,6 @@ class Annotation:
             self._proposal.steps.pop()
         elif step.proposal is not None:
             step.proposal, self._proposal = self._proposal, step.proposal
-
-    def _called_right(self, mark: Mark) -> Action:
-        """Return the action that makes a mark."""
-        there = Runs.pack(np.asarray(self.layer.data[mark.region]))
-        mask = np.ones(there.shape, bool) if mark.mask is None else mark.mask
-        return Action(KINDS[mark.state], mark.region, there, there, Runs.pack(mask))
 
     def _rewrite(self, region: Region, old: Runs, new: Runs) -> None:
         """Turn labels into others; pixels that somebody changed without telling stay as they are."""
@@ -380,13 +376,13 @@ class Annotation:
             self._painted = np.zeros(new.shape, bool)
             self.marks, self.strokes, self.painted = [], 0, []
         else:
-            for box in ndi.find_objects(self._painted.view(np.uint8)):
+            if (box := bounds(self._painted)) is not None:
                 self._painted[box] &= _same(old, new, box)
                 self.painted.append(box)
             self.marks = [mark for mark in self.marks if mark.agrees(_same(old, new, mark.region))]
             self.strokes = self.strokes if self._painted.any() else 0
         if self.page is not None:
-            self.page.again(Runs.pack(np.asarray(new)), self.summary())
+            self.page.again()
         self.replaced.emit()
         self._tell()
 

@@ -16,7 +16,6 @@ from napari_unet.gui.journals import Leftovers, SessionJournal
 from napari_unet.gui.marks import Mark
 from napari_unet.gui.strokes import Annotation
 from napari_unet.learn.corrections import State
-from napari_unet.store.actions import Runs
 from napari_unet.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ SHAPE = (64, 64)
 
 def annotated(journal: SessionJournal, name: str = "cells_unet_labels", image: str = "cells") -> Annotation:
     annotation = Annotation(Labels(np.zeros(SHAPE, np.uint32), name=name))
-    annotation.page = journal.page(name, image, Runs.empty(SHAPE, np.uint32))
+    annotation.page = journal.page(annotation, image)
     return annotation
 
 

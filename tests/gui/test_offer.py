@@ -26,7 +26,7 @@ def crashed(desk):
     known = annotation.layer.data.copy(), annotation.state()
     at.session._journal._file.close()
     at.session._journal._file = None  # the dock is closed later, and must not end it well
-    at.session._journal._over = True
+    at.session._journal.over = True
     at.viewer.close()
     return known
 
