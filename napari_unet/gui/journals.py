@@ -9,6 +9,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from napari_unet.errors import DataError
@@ -18,7 +19,7 @@ from napari_unet.gui.notices import tell
 from napari_unet.gui.worker import Worker
 from napari_unet.gui.writing import is_large
 from napari_unet.jobs import Progress
-from napari_unet.store.journal import Journal
+from napari_unet.store.journal import DAMAGED, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ ENDED = ".ended"  # the suffix of one whose session ended well; nobody is asked 
 DAYS = 30  # that a journal is kept
 NEWEST = 20  # journals that are kept
 REST = 1000  # ms that labels must stay as they are before a history begins with them, if nothing is done to them
-PATIENCE = 5.0  # seconds that closing waits for labels to be packed
+PATIENCE = 5.0  # seconds that closing waits for labels to be packed, or for a journal to be read
 
 
 def folder() -> Path:
@@ -254,22 +255,59 @@ def _packing(pack: Callable[[], Packed]) -> Job[Packed]:
 class Leftovers:
     """The journals that were not ended: what they hold can be restored. They are locked until `close`."""
 
+    found = Signal()  # they are read
+
     def __init__(self) -> None:
+        self._paths = _journals(SUFFIX)  # now: that of this session is not among them
         self._files: list[Journal] = []
+        self._lost: list[Path] = []  # copies of those that are damaged from the beginning
+        self._closed = False
+        self._worker: Worker | None = None
+
+    def start(self) -> None:
+        """Read them in a thread: there may be much in them."""
+        self._worker = Worker(self.read, background=False)
+        self._worker.finished.connect(self._on_read)
+        self._worker.start()
+
+    def read(self) -> Job[None]:
+        """Read them, the newest first; those with nothing to restore are ended."""
         sweep()
-        for path in _journals(SUFFIX):
+        for number, path in enumerate(self._paths):
+            yield Progress(number, len(self._paths), "reading what earlier sessions left")
+            if not path.exists():  # it was old
+                continue
             try:
                 file = Journal(path)
             except (OSError, DataError):  # of a session that goes on, or of another version
                 continue
-            if any(kept.actions for kept in file.layers.values()):
+            if self._closed:
+                file.close()
+            elif any(kept.actions for kept in file.layers.values()):
                 self._files.append(file)
             else:
                 end(file)
+                self._lost += [file.damaged] if file.damaged is not None else []
+
+    def _on_read(self) -> None:
+        if self._closed:
+            return
+        for copy in self._lost:
+            tell(
+                DataError(
+                    f"The journal of an earlier session was damaged on the disk before its first correction, so "
+                    f"nothing of it can be restored: a copy is kept at {str(copy)!r}."
+                )
+            )
+        self.found.emit()
+
+    def copy_of(self, kept: Kept) -> Path | None:
+        """Return the copy of the journal that holds this, if what followed was damaged."""
+        return next((file.damaged for file in self._files if kept in file.layers.values()), None)
 
     def of(self, image: str, shape: tuple[int, ...]) -> list[Kept]:
         """Return what there is of labels of an image's name and this shape, all of one journal: the newest."""
-        for file in self._files:
+        for file in list(self._files):
             found = [kept for kept in file.layers.values() if _is_of(kept, image, shape)]
             if found:
                 return found
@@ -287,6 +325,11 @@ class Leftovers:
 
     def close(self) -> None:
         """Leave the rest to the next session."""
+        self._closed = True
+        self.found.disconnect()
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker.join(PATIENCE)
         for file in self._files:
             file.close()
         self._files = []
@@ -295,7 +338,7 @@ class Leftovers:
 def sweep() -> None:
     """Remove journals that are old, or too many."""
     oldest = time.time() - DAYS * 24 * 3600
-    for rank, path in enumerate(_journals(SUFFIX, ENDED)):
+    for rank, path in enumerate(_journals(SUFFIX, ENDED, DAMAGED)):
         with suppress(OSError, DataError):
             if rank < NEWEST and path.stat().st_mtime >= oldest:
                 continue

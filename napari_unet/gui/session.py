@@ -64,6 +64,7 @@ class Session:
         self.learned = False  # a model was kept and the image not segmented since
         self.closed = False
         self.leftovers = Leftovers()  # of sessions that did not end well
+        self.leftovers.start()
         self._journal = SessionJournal()
         self._worker: Worker | None = None
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
