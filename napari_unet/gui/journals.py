@@ -96,11 +96,15 @@ class SessionJournal:
             end(self._file)
 
 
-@dataclass
+@dataclass(eq=False)
 class _Beginning:
-    """Labels that a history begins with, and what is written after them."""
+    """Labels that a history begins with, and what is written after them.
+
+    `data` are those of the layer if they are read from there, and not from a copy.
+    """
 
     pack: Callable[[], Packed]
+    data: Any = None
     packed: Packed | None = None
     after: list[Callable[[Journal], Any]] = field(default_factory=list)
 
@@ -108,8 +112,9 @@ class _Beginning:
 class Page:
     """What is done to one labels layer, in the journal of the session.
 
-    The labels that it begins with are packed in a thread where that would be felt; what is done meanwhile waits, in
-    order. They are written with the first action, or at once where something is known of them already.
+    The labels that it begins with are packed in a thread where that would be felt. If something is done meanwhile, a
+    copy of them as they were before it is packed, and what is done waits behind it, in order. They are written with the
+    first action, or at once where something is known of them already.
 
     Parameters
     ----------
@@ -137,8 +142,9 @@ class Page:
         self._journal, self._name, self._image = journal, name, image
         self._annotation: Annotation | None = annotation
         self._beginnings: list[_Beginning] = []  # the last one holds now; the one before it is being packed
+        self._packing: _Beginning | None = None  # in the thread
         self._written = False  # whether there is something of it in the journal
-        self._stale = False  # whether the layer got other data, and no history begins with them yet
+        self._stale = False  # whether no history begins with the labels as they are yet
         self._worker: Worker | None = None
         self._rest = QTimer()
         self._rest.setSingleShot(True)
@@ -147,8 +153,8 @@ class Page:
             self._begin()
         else:
             packed = first, done
-            self._beginnings = [_Beginning(lambda: packed)]
-            self._on_packed(packed)
+            self._beginnings = [_Beginning(lambda: packed, packed=packed)]
+            self._flush()
 
     def again(self) -> None:
         """Begin anew: the layer got other data. Not with each of those that come one upon the other."""
@@ -201,31 +207,44 @@ class Page:
         self._stale = False
         if self._annotation is None or self._journal.over:
             return
-        # one that is being packed is still written: if others came all the time, nothing ever would be
-        kept = self._beginnings[:1] if self._worker is not None else []
-        self._beginnings = [*kept, _Beginning(self._annotation.beginning(action))]
-        if self._worker is None:
-            self._pack(is_large(self._annotation.layer, whole(self._annotation.layer.data.shape)))
-
-    def _pack(self, large: bool) -> None:
-        pack = self._beginnings[0].pack
-        if not large:
-            self._on_packed(pack())
+        layer = self._annotation.layer
+        new = _Beginning(self._annotation.beginning(action), layer.data if action is None else None)
+        # a copy that is being packed is still written: if others came all the time, nothing ever would be
+        self._beginnings = [each for each in self._beginnings if each is self._packing and each.data is None]
+        self._beginnings.append(new)
+        if not is_large(layer, whole(layer.data.shape)):
+            new.packed = new.pack()
+            self._flush()
             return
-        self._worker = Worker(lambda: _packing(pack), background=False)
+        self._stale = action is None  # until they are read
+        if self._worker is None:
+            self._pack()
+
+    def _pack(self) -> None:
+        first = self._packing = self._beginnings[0]
+        self._worker = Worker(lambda: _packing(first.pack), background=False)
         self._worker.returned.connect(self._on_packed)
         self._worker.failed.connect(self._journal.fail)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
 
     def _on_packed(self, packed: Packed) -> None:
-        self._beginnings[0].packed = packed
+        first = self._packing
+        if first is None or first not in self._beginnings:
+            return  # something was done while they were read
+        if first.data is not None:
+            layer = None if self._annotation is None else self._annotation.layer
+            if layer is None or layer.data is not first.data or layer._block_history:  # half a stroke may be in them
+                self._beginnings.remove(first)
+                return
+            self._stale = False
+        first.packed = packed
         self._flush()
 
     def _on_finished(self) -> None:
-        self._worker = None
+        self._worker = self._packing = None
         if self._beginnings and self._beginnings[0].packed is None:
-            self._pack(large=True)
+            self._pack()
 
     def _flush(self) -> None:
         """Write what is packed, and what was done since."""

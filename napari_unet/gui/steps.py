@@ -132,6 +132,6 @@ def known_before(
     """
     known = [called_right(mark, labels) for mark in marks]
     if box is not None and painted is not None:
-        there = Runs.pack(labels[box])
+        there = Runs.pack(np.asarray(labels[box]))
         known.insert(0, Action("stroke", box, there, there, Runs.pack(painted), about={"strokes": strokes}))
     return [replace(action, about={**action.about, EARLIER: True}) for action in known]

@@ -267,16 +267,19 @@ class Annotation:
             self.writer.finish()
 
     def beginning(self, action: Action | None = None) -> Callable[[], tuple[Runs, list[Action]]]:
-        """Copy the labels as they are, or were before an action that is not known yet, for a history that begins there.
+        """Return what packs the labels, with what is known of them as actions, for a history that begins with them.
 
-        What is returned may be called in a thread: it packs them, and what is known of them as actions.
+        It may be called in a thread. Before an action that is not known yet they are copied as they were; else they are
+        read from the layer then, and nothing may be done to them meanwhile.
         """
-        labels, marks, strokes = np.array(self.layer.data), list(self.marks), self.strokes
-        if action is not None and action.before.count:
-            labels[action.region] = action.before.unpack()
+        labels, marks, strokes = self.layer.data, list(self.marks), self.strokes
+        if action is not None:
+            labels = np.array(labels)
+            if action.before.count:
+                labels[action.region] = action.before.unpack()
         box = bounds(self._painted) if strokes else None
         painted = None if box is None else self._painted[box].copy()
-        return lambda: (Runs.pack(labels), known_before(labels, marks, box, painted, strokes))
+        return lambda: (Runs.pack(np.asarray(labels)), known_before(labels, marks, box, painted, strokes))
 
     def _by_hand(
         self, kind: str, region: Region, before: NDArray[Any], after: NDArray[Any], about: Mapping[str, Any] | None

@@ -200,8 +200,11 @@ def test_labels_that_are_replaced_again_and_again_are_written_once(qtbot, monkey
 
 
 def test_labels_come_to_the_journal_also_where_they_are_replaced_all_the_time(slow, qtbot, monkeypatch) -> None:
+    slow.set()
     journal = SessionJournal()
     annotation = annotated(journal)
+    qtbot.waitUntil(lambda: annotation.page._worker is None)
+    slow.clear()
     layer = annotation.layer
     layer.paint((5, 5), 3)
     said = records(journal, monkeypatch)
@@ -210,7 +213,7 @@ def test_labels_come_to_the_journal_also_where_they_are_replaced_all_the_time(sl
         layer.paint((50, 9 * i), 7 + i)
     slow.set()
     qtbot.waitUntil(lambda: said.count("begin") == 2)
-    assert said == ["begin", "do", "begin", "do", "do"], "the first that was packed, and the last"
+    assert said == ["begin", "do", "do"] * 2, "the first that was packed, and the last"
     crash(journal)
     left = leftovers()
     (kept,) = left.of("cells", SHAPE)
@@ -218,6 +221,28 @@ def test_labels_come_to_the_journal_also_where_they_are_replaced_all_the_time(sl
     again = Annotation(Labels(kept.now()), done=kept.actions)
     np.testing.assert_array_equal(again.state(), annotation.state())
     assert again.strokes == annotation.strokes == 6
+    left.close()
+
+
+def test_labels_that_are_read_while_the_hand_paints_are_read_again(slow, qtbot, monkeypatch) -> None:
+    journal = SessionJournal()
+    annotation = annotated(journal)
+    layer, said = annotation.layer, records(journal, monkeypatch)
+    layer._begin_stroke()
+    layer.paint((5, 5), 3)
+    slow.set()
+    qtbot.waitUntil(lambda: annotation.page._worker is None)
+    layer.paint((15, 5), 3)
+    layer._commit_stroke()
+    qtbot.waitUntil(lambda: len(said) > 0)
+    layer.undo()
+    assert said == ["begin", "do", "undo"]
+    layer.paint((25, 25), 3)
+    crash(journal)
+    left = leftovers()
+    (kept,) = left.of("cells", SHAPE)
+    assert not kept.labels.unpack().any()
+    np.testing.assert_array_equal(kept.now(), layer.data)
     left.close()
 
 

@@ -131,7 +131,7 @@ def test_a_journal_that_is_damaged_from_the_beginning_is_told_of(desk, crashed, 
     data = path.read_bytes()
     path.write_bytes(data[:60] + bytes(20) + data[80:])
     at = desk(np.zeros((96, 96), np.uint8))
-    at.wait(lambda: told)
+    at.wait(lambda: bool(told))
     assert "nothing of it can be restored: a copy is kept at" in told[0]
     assert at.dock.offer.isHidden()
     assert data[80:] in b"".join(each.read_bytes() for each in journals.folder().glob(f"*{DAMAGED}"))
