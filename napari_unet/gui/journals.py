@@ -4,25 +4,40 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from psygnal import Signal
+from qtpy.QtCore import QTimer
 
 from napari_unet.errors import DataError
 from napari_unet.gui import models
+from napari_unet.gui.layers import whole
 from napari_unet.gui.notices import tell
-from napari_unet.store.journal import Journal
+from napari_unet.gui.worker import Worker
+from napari_unet.gui.writing import is_large
+from napari_unet.jobs import Progress
+from napari_unet.store.journal import DAMAGED, Journal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from napari_unet.gui.strokes import Annotation
+    from napari_unet.jobs import Job
     from napari_unet.store.actions import Action, Runs
     from napari_unet.store.journal import Kept
+
+    Packed = tuple[Runs, Sequence[Action]]  # labels, and what is known of them or was done to them since
 
 SUFFIX = ".journal"
 ENDED = ".ended"  # the suffix of one whose session ended well; nobody is asked about it
 DAYS = 30  # that a journal is kept
 NEWEST = 20  # journals that are kept
+REST = 1000  # ms that labels must stay as they are before a history begins with them, if nothing is done to them
+PATIENCE = 5.0  # seconds that closing waits for labels to be packed, or for a journal to be read
 
 
 def folder() -> Path:
@@ -39,105 +54,279 @@ class SessionJournal:
     def __init__(self) -> None:
         self._began = datetime.now()
         self._file: Journal | None = None
-        self._over = False  # whether nothing is written any more
-        self._names: set[str] = set()
+        self.over = False  # whether nothing is written any more
+        self._pages: dict[str, Page] = {}
 
-    def page(self, labels: str, image: str, runs: Runs, known: Sequence[Action] = ()) -> Page:
-        """Return where what is done to one labels layer is written.
-
-        Parameters
-        ----------
-        labels, image : str
-            Names of the layer and of its image.
-        runs : Runs
-            The labels as they are.
-        known : sequence of Action
-            What is known of them, or was done to them since: if there is something, all is written at once.
-        """
-        name, number = labels, 2
-        while name in self._names:
-            name, number = f"{labels} ({number})", number + 1
-        self._names.add(name)
-        return Page(self, name, image, runs, known)
+    def page(self, annotation: Annotation, image: str, first: Runs | None = None, done: Sequence[Action] = ()) -> Page:
+        """Return where what is done to one labels layer of an image is written; for the rest see :class:`Page`."""
+        name, number = annotation.layer.name, 2
+        while name in self._pages:
+            name, number = f"{annotation.layer.name} ({number})", number + 1
+        self._pages[name] = Page(self, annotation, name, image, first, done)
+        return self._pages[name]
 
     def write(self, what: Callable[[Journal], Any]) -> None:
         """Write, or say once that it cannot be done."""
-        if self._over:
+        if self.over:
             return
         try:
             if self._file is None:
                 self._file = _new(self._began)
             what(self._file)
         except (OSError, DataError) as error:
-            self._over = True
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Write no more, and say so."""
+        if not self.over:
             tell(
                 DataError(
                     f"The journal of your corrections in {str(folder())!r} cannot be written ({error}): the work goes "
                     "on, but if napari crashes it cannot be restored, so save the labels now and then."
                 )
             )
+        self.over = True
 
     def end(self) -> None:
         """End the session well."""
-        self._over = True
+        self.over = True
+        for page in self._pages.values():
+            page.close()
         if self._file is not None:
             end(self._file)
 
 
+@dataclass(eq=False)
+class _Beginning:
+    """Labels that a history begins with, and what is written after them.
+
+    `data` are those of the layer if they are read from there, and not from a copy.
+    """
+
+    pack: Callable[[], Packed]
+    data: Any = None
+    packed: Packed | None = None
+    after: list[Callable[[Journal], Any]] = field(default_factory=list)
+
+
 class Page:
-    """What is done to one labels layer, in the journal of the session."""
+    """What is done to one labels layer, in the journal of the session.
+
+    The labels that it begins with are packed in a thread where that would be felt. If something is done meanwhile, a
+    copy of them as they were before it is packed, and what is done waits behind it, in order. They are written with the
+    first action, or at once where something is known of them already.
+
+    Parameters
+    ----------
+    journal : SessionJournal
+        It is written in that.
+    annotation : Annotation
+        Of the layer.
+    name, image : str
+        What the labels are called in the journal; the name of their image.
+    first : Runs or None
+        What the labels were first; None: as they are.
+    done : sequence of Action
+        What was done to them since.
+    """
 
     def __init__(
-        self, journal: SessionJournal, name: str, image: str, runs: Runs, known: Sequence[Action] = ()
+        self,
+        journal: SessionJournal,
+        annotation: Annotation,
+        name: str,
+        image: str,
+        first: Runs | None,
+        done: Sequence[Action],
     ) -> None:
         self._journal, self._name, self._image = journal, name, image
-        self._runs: Runs | None = runs  # until they are written
-        if known:
-            self._begin(known)
+        self._annotation: Annotation | None = annotation
+        self._beginnings: list[_Beginning] = []  # the last one holds now; the one before it is being packed
+        self._packing: _Beginning | None = None  # in the thread
+        self._written = False  # whether there is something of it in the journal
+        self._stale = False  # whether no history begins with the labels as they are yet
+        self._worker: Worker | None = None
+        self._rest = QTimer()
+        self._rest.setSingleShot(True)
+        self._rest.timeout.connect(self._on_rest)
+        if first is None:
+            self._begin()
+        else:
+            packed = first, done
+            self._beginnings = [_Beginning(lambda: packed, packed=packed)]
+            self._flush()
 
-    def again(self, runs: Runs, known: Sequence[Action]) -> None:
-        """Begin anew: the layer got other data."""
-        self._runs = runs
-        self._begin(known)
+    def again(self) -> None:
+        """Begin anew: the layer got other data. Not with each of those that come one upon the other."""
+        self._stale = True
+        self._rest.start(REST)
 
     def do(self, action: Action) -> None:
-        """Add an action."""
-        self._begin()
-        self._journal.write(lambda file: file.do(self._name, action))
+        """Add an action that the annotation does not know yet."""
+        if self._stale:
+            self._begin(action)
+        self._write(lambda file: file.do(self._name, action))
 
     def undo(self) -> None:
         """Take the last action back."""
-        self._journal.write(lambda file: file.undo(self._name))
+        self._write(lambda file: file.undo(self._name))
 
     def redo(self) -> None:
         """Do the last one that was taken back again."""
-        self._journal.write(lambda file: file.redo(self._name))
+        self._write(lambda file: file.redo(self._name))
 
-    def _begin(self, known: Sequence[Action] = ()) -> None:
-        runs, self._runs = self._runs, None
-        if runs is not None:
-            self._journal.write(lambda file: file.begin(self._name, self._image, runs, known))
+    def leave(self) -> None:
+        """Let go of the layer; what waits is still written."""
+        self._rest.stop()
+        self._annotation = None
+
+    def close(self) -> None:
+        """Write nothing any more."""
+        self.leave()
+        self._beginnings = []
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker.join(PATIENCE)
+
+    def _write(self, what: Callable[[Journal], Any]) -> None:
+        if not self._beginnings:
+            self._journal.write(what)
+            return
+        self._beginnings[-1].after.append(what)
+        self._flush()
+
+    def _on_rest(self) -> None:
+        if self._annotation is not None and self._annotation.layer._block_history:
+            self._rest.start(REST)  # a stroke that is half painted is in the data already
+        else:
+            self._begin()
+
+    def _begin(self, action: Action | None = None) -> None:
+        """Begin with the labels as they are, or as they were before an action."""
+        self._rest.stop()
+        self._stale = False
+        if self._annotation is None or self._journal.over:
+            return
+        layer = self._annotation.layer
+        new = _Beginning(self._annotation.beginning(action), layer.data if action is None else None)
+        # a copy that is being packed is still written: if others came all the time, nothing ever would be
+        self._beginnings = [each for each in self._beginnings if each is self._packing and each.data is None]
+        self._beginnings.append(new)
+        if not is_large(layer, whole(layer.data.shape)):
+            new.packed = new.pack()
+            self._flush()
+            return
+        self._stale = action is None  # until they are read
+        if self._worker is None:
+            self._pack()
+
+    def _pack(self) -> None:
+        first = self._packing = self._beginnings[0]
+        self._worker = Worker(lambda: _packing(first.pack), background=False)
+        self._worker.returned.connect(self._on_packed)
+        self._worker.failed.connect(self._journal.fail)
+        self._worker.finished.connect(self._on_finished)
+        self._worker.start()
+
+    def _on_packed(self, packed: Packed) -> None:
+        first = self._packing
+        if first is None or first not in self._beginnings:
+            return  # something was done while they were read
+        if first.data is not None:
+            layer = None if self._annotation is None else self._annotation.layer
+            if layer is None or layer.data is not first.data or layer._block_history:  # half a stroke may be in them
+                self._beginnings.remove(first)
+                return
+            self._stale = False
+        first.packed = packed
+        self._flush()
+
+    def _on_finished(self) -> None:
+        self._worker = self._packing = None
+        if self._beginnings and self._beginnings[0].packed is None:
+            self._pack()
+
+    def _flush(self) -> None:
+        """Write what is packed, and what was done since."""
+        while self._beginnings and (packed := self._beginnings[0].packed) is not None:
+            (runs, known), after = packed, self._beginnings[0].after
+            if known or after:
+                self._journal.write(
+                    partial(Journal.begin, name=self._name, image=self._image, labels=runs, known=known)
+                )
+                for what in after:
+                    self._journal.write(what)
+                self._written = True
+            elif len(self._beginnings) == 1:  # it waits for the first action
+                if self._written:
+                    self._journal.write(lambda file: file.forget(self._name))
+                self._written = False
+                return
+            self._beginnings.pop(0)
+
+
+def _packing(pack: Callable[[], Packed]) -> Job[Packed]:
+    """Pack labels, as a job."""
+    yield Progress(0, 1, "packing")
+    return pack()
 
 
 class Leftovers:
     """The journals that were not ended: what they hold can be restored. They are locked until `close`."""
 
+    found = Signal()  # they are read
+
     def __init__(self) -> None:
+        self._paths = _journals(SUFFIX)  # now: that of this session is not among them
         self._files: list[Journal] = []
+        self._lost: list[Path] = []  # copies of those that are damaged from the beginning
+        self._closed = False
+        self._worker: Worker | None = None
+
+    def start(self) -> None:
+        """Read them in a thread: there may be much in them."""
+        self._worker = Worker(self.read, background=False)
+        self._worker.finished.connect(self._on_read)
+        self._worker.start()
+
+    def read(self) -> Job[None]:
+        """Read them, the newest first; those with nothing to restore are ended."""
         sweep()
-        for path in _journals(SUFFIX):
+        for number, path in enumerate(self._paths):
+            yield Progress(number, len(self._paths), "reading what earlier sessions left")
+            if not path.exists():  # it was old
+                continue
             try:
                 file = Journal(path)
             except (OSError, DataError):  # of a session that goes on, or of another version
                 continue
-            if any(kept.actions for kept in file.layers.values()):
+            if self._closed:
+                file.close()
+            elif any(kept.actions for kept in file.layers.values()):
                 self._files.append(file)
             else:
                 end(file)
+                self._lost += [file.damaged] if file.damaged is not None else []
+
+    def _on_read(self) -> None:
+        if self._closed:
+            return
+        for copy in self._lost:
+            tell(
+                DataError(
+                    f"The journal of an earlier session was damaged on the disk before its first correction, so "
+                    f"nothing of it can be restored: a copy is kept at {str(copy)!r}."
+                )
+            )
+        self.found.emit()
+
+    def copy_of(self, kept: Kept) -> Path | None:
+        """Return the copy of the journal that holds this, if what followed was damaged."""
+        return next((file.damaged for file in self._files if kept in file.layers.values()), None)
 
     def of(self, image: str, shape: tuple[int, ...]) -> list[Kept]:
         """Return what there is of labels of an image's name and this shape, all of one journal: the newest."""
-        for file in self._files:
+        for file in list(self._files):
             found = [kept for kept in file.layers.values() if _is_of(kept, image, shape)]
             if found:
                 return found
@@ -155,6 +344,11 @@ class Leftovers:
 
     def close(self) -> None:
         """Leave the rest to the next session."""
+        self._closed = True
+        self.found.disconnect()
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker.join(PATIENCE)
         for file in self._files:
             file.close()
         self._files = []
@@ -163,7 +357,7 @@ class Leftovers:
 def sweep() -> None:
     """Remove journals that are old, or too many."""
     oldest = time.time() - DAYS * 24 * 3600
-    for rank, path in enumerate(_journals(SUFFIX, ENDED)):
+    for rank, path in enumerate(_journals(SUFFIX, ENDED, DAMAGED)):
         with suppress(OSError, DataError):
             if rank < NEWEST and path.stat().st_mtime >= oldest:
                 continue

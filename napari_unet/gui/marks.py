@@ -15,11 +15,11 @@ from scipy import ndimage as ndi
 
 from napari_unet.gui.layers import LONGEST, clamp
 from napari_unet.learn.corrections import State
+from napari_unet.store.actions import Action, Runs
 
 if TYPE_CHECKING:
     from napari_unet.gui.layers import Region
     from napari_unet.learn.stopping import Review
-    from napari_unet.store.actions import Action
 
     NDArray = np.ndarray[Any, np.dtype[Any]]
 
@@ -94,6 +94,13 @@ def object_mark(labels: Any, plane: Region, number: int, depth: int | None) -> M
     inside = there == number
     ring = ndi.binary_dilation(inside, iterations=RING) & (there == 0)
     return Mark(State.ACCEPTED, region, inside | ring, _object_outlines(region, inside))
+
+
+def called_right(mark: Mark, labels: Any) -> Action:
+    """Return the action that makes a mark on labels."""
+    there = Runs.pack(np.asarray(labels[mark.region]))
+    mask = np.ones(there.shape, bool) if mark.mask is None else mark.mask
+    return Action(KINDS[mark.state], mark.region, there, there, Runs.pack(mask))
 
 
 def mark_of(action: Action) -> Mark | None:

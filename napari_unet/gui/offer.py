@@ -46,6 +46,7 @@ class Offer(QWidget):
         self._kept: list[Kept] = []
         session.image_changed.connect(self.show_offer)
         session.busy_changed.connect(self.show_offer)
+        session.leftovers.found.connect(self.show_offer)
         self.show_offer()
 
     def show_offer(self) -> None:
@@ -56,7 +57,10 @@ class Offer(QWidget):
         self.buttons.setVisible(bool(self._kept))
         self.restore.setEnabled(session.busy != "segment")
         if self._kept:
-            say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored.")
+            copy = session.leftovers.copy_of(self._kept[0])
+            rest = "" if copy is None else f"; what followed is damaged, and all of it is kept in {copy.name}"
+            say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored{rest}.")
+            self.line.setToolTip("" if copy is None else str(copy))
 
     def _restore(self) -> None:
         session, kept = self.session, self._kept

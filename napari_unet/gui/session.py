@@ -14,7 +14,6 @@ from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.notices import Told, tell
 from napari_unet.gui.strokes import Annotation
 from napari_unet.gui.worker import Worker, hurry, rest
-from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
 
     from napari_unet.jobs import Job, Progress
     from napari_unet.learn.train import TrainResult
-    from napari_unet.store.actions import Action
+    from napari_unet.store.actions import Action, Runs
 
 KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
 PATIENCE = 5.0  # seconds that closing waits for a job to end; a training step takes less
@@ -67,6 +66,7 @@ class Session:
         self.gesture = False  # the mouse draws with a tool of ours
         self.thresholds: Callable[[], dict[str, Any]] = dict  # and device, as they were set in step 2
         self.leftovers = Leftovers()  # of sessions that did not end well
+        self.leftovers.start()
         self._journal = SessionJournal()
         self._worker: Worker | None = None
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
@@ -244,8 +244,7 @@ class Session:
     def _adopt(self, annotation: Annotation, image: Image, first: Runs | None, done: Sequence[Action]) -> None:
         """Follow an annotation, and keep its journal."""
         labels = annotation.layer
-        first = Runs.pack(np.asarray(labels.data)) if first is None else first
-        annotation.page = self._journal.page(labels.name, image.name, first, done)
+        annotation.page = self._journal.page(annotation, image.name, first, done)
         annotation.changed.connect(self._on_corrected)
         annotation.replaced.connect(self.labels_changed.emit)
         self._annotations[id(labels)] = annotation
@@ -264,7 +263,7 @@ class Session:
                 continue
             self._pairs[id(image)] = labels
             annotation.watch(self.model)
-            self._adopt(annotation, image, None, annotation.summary())
+            self._adopt(annotation, image, None, ())
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.gui.layers import overlap
+from napari_unet.gui.marks import called_right
 from napari_unet.learn.stopping import review
+from napari_unet.store.actions import Action, Runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from numpy.typing import NDArray
 
+    from napari_unet.gui.layers import Region
     from napari_unet.gui.marks import Mark
     from napari_unet.gui.models import ModelEntry
     from napari_unet.learn.stopping import Review
-    from napari_unet.store.actions import Action, Runs
+
+
+EARLIER = "earlier"  # in an action's `about`: it sums up what cannot be taken back any more
 
 
 @dataclass(eq=False)
@@ -107,3 +112,26 @@ class Lesson:
     reviews: list[Review]
     known: set[Mark | Step]
     data: Any  # of the labels layer
+
+
+def known_before(
+    labels: NDArray[Any], marks: Iterable[Mark], box: Region | None, painted: NDArray[np.bool_] | None, strokes: int
+) -> list[Action]:
+    """Return what is known of labels as actions that lead to it, for a history that begins with them.
+
+    Parameters
+    ----------
+    labels : array
+        All of them.
+    marks : iterable of Mark
+        What was called right.
+    box, painted : tuple of slice, bool array; None
+        Which pixels of a box were painted by hand.
+    strokes : int
+        With how many strokes.
+    """
+    known = [called_right(mark, labels) for mark in marks]
+    if box is not None and painted is not None:
+        there = Runs.pack(np.asarray(labels[box]))
+        known.insert(0, Action("stroke", box, there, there, Runs.pack(painted), about={"strokes": strokes}))
+    return [replace(action, about={**action.about, EARLIER: True}) for action in known]

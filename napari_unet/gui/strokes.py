@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from psygnal import Signal
-from scipy import ndimage as ndi
 
 from napari_unet.gui import atoms
 from napari_unet.gui.layers import Region, overlap, shape_of_region
-from napari_unet.gui.marks import KINDS, mark_of
-from napari_unet.gui.steps import Lesson, Proposal, Step
+from napari_unet.gui.marks import called_right, mark_of
+from napari_unet.gui.steps import EARLIER, Lesson, Proposal, Step, known_before
 from napari_unet.gui.writing import TileWriter, is_large, put
 from napari_unet.learn.corrections import State
-from napari_unet.store.actions import Action, Log, Runs
+from napari_unet.store.actions import Action, Log, Runs, bounds
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from napari.layers import Labels
     from numpy.typing import NDArray
@@ -32,8 +31,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.models import ModelEntry
     from napari_unet.learn.objects import Edit
     from napari_unet.learn.stopping import Review
-
-EARLIER = "earlier"  # in an action's `about`: it sums up what cannot be taken back any more
 
 
 class Annotation:
@@ -101,6 +98,9 @@ class Annotation:
         if self.writer is not None:
             self.writer.stop()
             self.writer = None
+        if self.page is not None:
+            self.page.leave()
+            self.page = None
 
     # ---- what is known
 
@@ -141,7 +141,7 @@ class Annotation:
 
     def largest(self) -> int:
         """Return the largest number in the labels, or about to be written."""
-        pending = 0 if self.writer is None else int(self.writer.values.max(initial=0))
+        pending = 0 if self.writer is None else self.writer.largest
         return max(int(np.max(self.layer.data)), pending)
 
     # ---- what a model proposed
@@ -190,7 +190,7 @@ class Annotation:
         self.settle()
         if mark.state == State.CONFIRMED:
             mark = replace(mark, review=self._review(mark, self._untaken()))
-        self._do(Step(self._called_right(mark), mark=mark))
+        self._do(Step(called_right(mark, self.layer.data), mark=mark))
 
     def edit(self, kind: str, edit: Edit, about: Mapping[str, Any] | None = None) -> None:
         """Write an edit as done by hand: one entry of the history, unless it changes nothing.
@@ -269,15 +269,20 @@ class Annotation:
         if self.writer is not None and not self.layer._block_history:
             self.writer.finish()
 
-    def summary(self) -> list[Action]:
-        """Return what is known as actions that lead to it, for a history that begins here."""
-        actions = [self._called_right(mark) for mark in self.marks]
-        if self.strokes:
-            (box,) = ndi.find_objects(self._painted.view(np.uint8))
-            there = Runs.pack(np.asarray(self.layer.data[box]))
-            painted = Runs.pack(self._painted[box])
-            actions.insert(0, Action("stroke", box, there, there, painted, about={"strokes": self.strokes}))
-        return [replace(action, about={**action.about, EARLIER: True}) for action in actions]
+    def beginning(self, action: Action | None = None) -> Callable[[], tuple[Runs, list[Action]]]:
+        """Return what packs the labels, with what is known of them as actions, for a history that begins with them.
+
+        It may be called in a thread. Before an action that is not known yet they are copied as they were; else they are
+        read from the layer then, and nothing may be done to them meanwhile.
+        """
+        labels, marks, strokes = self.layer.data, list(self.marks), self.strokes
+        if action is not None:
+            labels = np.array(labels)
+            if action.before.count:
+                labels[action.region] = action.before.unpack()
+        box = bounds(self._painted) if strokes else None
+        painted = None if box is None else self._painted[box].copy()
+        return lambda: (Runs.pack(np.asarray(labels)), known_before(labels, marks, box, painted, strokes))
 
     def _by_hand(
         self,
@@ -299,10 +304,10 @@ class Annotation:
             self._do(Step(Action(kind, region, *labels, Runs.pack(touched | whole), about=about or {})))
 
     def _do(self, step: Step) -> None:
-        self._apply(step)
-        self._log.do(step)
         if self.page is not None:
             self.page.do(step.action)
+        self._apply(step)
+        self._log.do(step)
         self._tell(step)
 
     def _apply(self, step: Step) -> None:
@@ -334,29 +339,22 @@ class Annotation:
         elif step.proposal is not None:
             step.proposal, self._proposal = self._proposal, step.proposal
 
-    def _called_right(self, mark: Mark) -> Action:
-        """Return the action that makes a mark."""
-        there = Runs.pack(np.asarray(self.layer.data[mark.region]))
-        mask = np.ones(there.shape, bool) if mark.mask is None else mark.mask
-        return Action(KINDS[mark.state], mark.region, there, there, Runs.pack(mask))
-
     def _rewrite(self, region: Region, old: Runs, new: Runs) -> None:
         """Turn labels into others; pixels that somebody changed without telling stay as they are."""
-        self.settle()
         if old is new or not new.count:
-            return
-        values, now = new.unpack(), np.asarray(self.layer.data[region])
-        np.copyto(values, now, where=now != old.unpack())
-        self._write(region, values)
+            self.settle()
+        else:
+            self._write(region, new, old)
 
-    def _write(self, region: Region, values: NDArray[Any]) -> None:
+    def _write(self, region: Region, values: NDArray[Any] | Runs, old: Runs | None = None) -> None:
         self.settle()
+        writer = TileWriter(self.layer, region, values, old)
         if not is_large(self.layer, region):
-            put(self.layer, region, values)
+            writer.finish()
             return
-        self.writer = TileWriter(self.layer, region, values)
-        self.writer.finished.connect(self._on_written)
-        self.writer.start()
+        self.writer = writer
+        writer.finished.connect(self._on_written)
+        writer.start()
 
     def _tell(self, step: Step | None = None) -> None:
         self._changes += 1
@@ -383,19 +381,20 @@ class Annotation:
         """Keep what agrees with the new data; the history does not, and would write into them."""
         old, new = self._data, self.layer.data
         self._data = new
+        self.settle()  # what was being written is for the old ones
         self.layer._reset_history()
         self._log, self._proposal, self.foreign = Log(), Proposal(self._proposal.model), True
         if new.shape != old.shape:
             self._painted = np.zeros(new.shape, bool)
             self.marks, self.strokes, self.painted = [], 0, []
         else:
-            for box in ndi.find_objects(self._painted.view(np.uint8)):
+            if (box := bounds(self._painted)) is not None:
                 self._painted[box] &= _same(old, new, box)
                 self.painted.append(box)
             self.marks = [mark for mark in self.marks if mark.agrees(_same(old, new, mark.region))]
             self.strokes = self.strokes if self._painted.any() else 0
         if self.page is not None:
-            self.page.again(Runs.pack(np.asarray(new)), self.summary())
+            self.page.again()
         self.replaced.emit()
         self._tell()
 

@@ -61,14 +61,55 @@ class Runs:
 
     def unpack(self) -> NDArray[Any]:
         """Return the labels, a new array."""
+        return np.repeat(*self.runs()).reshape(self.shape)
+
+    def runs(self) -> tuple[NDArray[Any], NDArray[np.uint32]]:
+        """Return the value of each run, and how many pixels it has."""
         plain = zlib.decompress(self.data)
         values = np.frombuffer(plain, self.dtype, self.count)
-        return np.repeat(values, np.frombuffer(plain, "<u4", self.count, values.nbytes)).reshape(self.shape)
+        return values, np.frombuffer(plain, "<u4", self.count, values.nbytes)
 
     @property
     def nbytes(self) -> int:
         """Bytes in memory."""
         return len(self.data)
+
+
+class Parts:
+    """Packed labels, to be unpacked part by part.
+
+    Parameters
+    ----------
+    packed : Runs
+        At least one pixel.
+
+    Attributes
+    ----------
+    largest : int
+        The largest number in them.
+    """
+
+    def __init__(self, packed: Runs) -> None:
+        self._values, lengths = packed.runs()
+        self._ends = np.cumsum(lengths, dtype=np.int64)  # of the runs
+        self.largest = int(self._values.max())
+
+    def unpack(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the pixels from one up to another, at least one, counted in C order; a new flat array."""
+        first, last = np.searchsorted(self._ends, [start, stop - 1], side="right")
+        ends = np.minimum(self._ends[first : last + 1], stop)
+        return np.repeat(self._values[first : last + 1], np.diff(ends, prepend=start))
+
+
+def bounds(mask: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """Return the smallest box around what is true; None if nothing is."""
+    box = []
+    for axis in range(mask.ndim):
+        at = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        if not at.size:
+            return None
+        box.append(slice(int(at[0]), int(at[-1]) + 1))
+    return tuple(box)
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,15 +166,11 @@ class Action:
         concerned = before != after
         if vouched is not None:
             concerned |= vouched
-        if not concerned.any():
+        if (box := bounds(concerned)) is None:
             return None
-        box = []
-        for axis in range(concerned.ndim):
-            at = np.flatnonzero(concerned.any(axis=tuple(other for other in range(concerned.ndim) if other != axis)))
-            box.append(slice(int(at[0]), int(at[-1]) + 1))
         where = tuple(slice(r.start + b.start, r.start + b.stop) for r, b in zip(region, box, strict=True))
-        old, new = (Runs.pack(part[tuple(box)]) for part in (before, after))
-        by_hand = None if vouched is None else Runs.pack(vouched[tuple(box)])
+        old, new = (Runs.pack(part[box]) for part in (before, after))
+        by_hand = None if vouched is None else Runs.pack(vouched[box])
         return cls(kind, where, old, new, by_hand, about=about or {})
 
     @property

@@ -2,14 +2,17 @@
 
 A file is a line that says what it is, and then records: length and CRC-32 of what follows, four bytes each, little
 endian; a JSON header's length, the header, and the packed labels that belong to it. What a kill left of a last record
-is cut off when the file is opened again. While it is open no other program opens it: the lock ends with the program.
+is cut off when the file is opened again; where a disk has damaged the file, a copy of it is kept first. While it is
+open no other program opens it: the lock ends with the program.
 """
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
+import re
 import struct
 import sys
 import zlib
@@ -21,9 +24,10 @@ import numpy as np
 
 from napari_unet.errors import DataError
 from napari_unet.store.actions import Action, Runs
+from napari_unet.whole import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,6 +35,10 @@ if TYPE_CHECKING:
 FIRST_LINE = b"napari-unet journal 1\n"
 _HEAD = struct.Struct("<II")  # length, CRC-32
 _SIZE = struct.Struct("<I")  # of the JSON header
+_HEADER = re.compile(rb'\{"(?:begin|do|undo|redo|forget)": ')  # how one begins
+DAMAGED = ".damaged"  # the suffix of a copy that was made before damaged records were cut off
+_HELD = {errno.EACCES, errno.EAGAIN, errno.EWOULDBLOCK, errno.EDEADLK}  # another program has the lock
+_NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}  # the disk knows none
 _sync = getattr(os, "fdatasync", os.fsync)
 
 
@@ -76,7 +84,9 @@ class Journal:
     layers : dict of Kept
         What it held when it was opened, by name; what is added is on the disk only.
     cut : int
-        Bytes of a record that was not finished, which were cut off.
+        Bytes that were cut off: of a record that was not finished, or from the first damaged one on.
+    damaged : Path or None
+        The copy that was made before damaged records were cut off, now or when it was opened earlier.
 
     Raises
     ------
@@ -95,8 +105,14 @@ class Journal:
         try:
             if not _lock(self._file.fileno()):
                 raise DataError(f"The journal {str(path)!r} is open in another program: close that first.")
-            self.layers, whole = _read(self._file, path.name)
-            self.cut = self._file.seek(0, os.SEEK_END) - whole
+            self._file.seek(0)
+            data = self._file.readall()
+            self.layers, whole = _read(data, path.name)
+            self.cut = len(data) - whole
+            self.damaged, free = _copies(path)
+            if not _is_torn(data[whole:]):
+                write_whole(free, data)
+                self.damaged = free
             if self.cut:
                 self._file.truncate(whole)
             if not whole:
@@ -162,27 +178,64 @@ class Journal:
             raise
 
 
-def _read(file: Any, name: str) -> tuple[dict[str, Kept], int]:
-    """Return what a journal that is open holds, and how many of its bytes are whole records."""
+def _read(data: bytes, name: str) -> tuple[dict[str, Kept], int]:
+    """Return what the bytes of a journal hold, and how many of them are whole records, up to the first that is not."""
     layers: dict[str, Kept] = {}
-    file.seek(0)
-    first = file.read(len(FIRST_LINE))
-    if first != FIRST_LINE:
-        if FIRST_LINE.startswith(first):  # new, or killed as it was made
+    if not data.startswith(FIRST_LINE):
+        if FIRST_LINE.startswith(data):  # new, or killed as it was made
             return layers, 0
         raise DataError(f"{name!r} is no journal of this version: choose another file.")
-    whole = len(FIRST_LINE)
-    for record in _records(file):
+    whole, view = len(FIRST_LINE), memoryview(data)
+    while (length := _record(view, whole)) is not None:
+        record = view[whole + _HEAD.size : whole + _HEAD.size + length]
         size = _SIZE.unpack_from(record)[0]
         try:
-            header = json.loads(record[_SIZE.size : _SIZE.size + size])
-            _follow(layers, header, memoryview(record)[_SIZE.size + size :])
+            header = json.loads(bytes(record[_SIZE.size : _SIZE.size + size]))
+            _follow(layers, header, record[_SIZE.size + size :])
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise DataError(
                 f"A record of the journal {name!r} cannot be understood ({error!r}): move the file away."
             ) from error
-        whole += _HEAD.size + len(record)
+        whole += _HEAD.size + length
     return layers, whole
+
+
+def _record(data: memoryview, at: int) -> int | None:
+    """Return the length of the record that begins at a byte; None if there is none that is whole."""
+    if len(data) - at < _HEAD.size:
+        return None
+    length, check = _HEAD.unpack_from(data, at)
+    record = data[at + _HEAD.size : at + _HEAD.size + length]
+    return length if len(record) == length >= _SIZE.size and zlib.crc32(record) == check else None
+
+
+def _is_torn(rest: bytes) -> bool:
+    """Return whether what follows the whole records can be the beginning of one more: that is what a kill leaves."""
+    if len(rest) < _HEAD.size + _SIZE.size or FIRST_LINE.startswith(rest):
+        return True
+    length, start = _HEAD.unpack_from(rest)[0], _HEAD.size + _SIZE.size
+    end = start + _SIZE.unpack_from(rest, _HEAD.size)[0]
+    if len(rest) >= _HEAD.size + length or end > _HEAD.size + length:
+        return False
+    if any(_record(memoryview(rest), max(found.start() - start, 0)) for found in _HEADER.finditer(rest)):
+        return False  # whole ones follow
+    if len(rest) < end:
+        return True
+    try:  # a length that was damaged is not the one that the header tells
+        return end + sum(size for *_, size in json.loads(rest[start:end])["runs"]) == _HEAD.size + length
+    except (ValueError, LookupError, TypeError):
+        return False
+
+
+def _copies(path: Path) -> tuple[Path | None, Path]:
+    """Return the last copy of a damaged journal, if there is one, and the name of the next."""
+    last = None
+    for number in itertools.count(1):
+        copy = path.with_name(f"{path.name}{f'.{number}' if number > 1 else ''}{DAMAGED}")
+        if not copy.exists():
+            break
+        last = copy
+    return last, copy
 
 
 def _follow(layers: dict[str, Kept], header: dict[str, Any], data: memoryview) -> None:
@@ -223,18 +276,14 @@ def _runs(header: dict[str, Any], data: memoryview, shape: tuple[int, ...]) -> l
     return found
 
 
-def _records(file: Any) -> Iterator[bytes]:
-    """Yield the whole records up to the end, or to the first that is not."""
-    while len(head := file.read(_HEAD.size)) == _HEAD.size:
-        length, check = _HEAD.unpack(head)
-        record = file.read(length)
-        if len(record) != length or length < _SIZE.size or zlib.crc32(record) != check:
-            return
-        yield record
-
-
 def _lock(file: int) -> bool:
-    """Lock a file until it is closed; False if another program holds it. Where disks know no locks, all is free."""
+    """Lock a file until it is closed; False if another program holds it. Where disks know no locks, all is free.
+
+    Raises
+    ------
+    OSError
+        If it cannot be told whether the file is free: the disk fails.
+    """
     try:
         if sys.platform == "win32":
             import msvcrt
@@ -246,5 +295,7 @@ def _lock(file: int) -> bool:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        return error.errno not in (errno.EACCES, errno.EAGAIN, errno.EDEADLK)
+        if error.errno not in _HELD | _NO_LOCKS:
+            raise
+        return error.errno in _NO_LOCKS
     return True

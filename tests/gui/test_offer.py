@@ -9,6 +9,8 @@ from qtpy.QtCore import Qt
 from napari_unet.gui import journals
 from napari_unet.gui.journals import Leftovers
 from napari_unet.gui.session import Session
+from napari_unet.jobs import run
+from napari_unet.store.journal import DAMAGED
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def crashed(desk):
     known = annotation.layer.data.copy(), annotation.state()
     at.session._journal._file.close()
     at.session._journal._file = None  # the dock is closed later, and must not end it well
-    at.session._journal._over = True
+    at.session._journal.over = True
     at.viewer.close()
     return known
 
@@ -38,7 +40,9 @@ def ended() -> list[bool]:
 def test_what_a_crash_left_is_restored_beside_what_is_there(desk, crashed) -> None:
     at = desk(np.zeros((96, 96), np.uint8))
     offer, labels = at.dock.offer, at.viewer.add_labels(np.ones((96, 96), np.uint32), name="cells_unet_labels")
+    at.wait(lambda: not offer.isHidden())
     assert "4 actions from " in offer.line.text()
+    assert "damaged" not in offer.line.text()
     at.click(offer.restore)
     assert "Restored 4 actions from " in offer.line.text()
     assert not offer.restore.isVisibleTo(at.dock)
@@ -62,9 +66,11 @@ def test_what_a_crash_left_is_restored_beside_what_is_there(desk, crashed) -> No
 
 def test_what_is_restored_survives_the_next_crash(desk, crashed) -> None:
     at = desk(np.zeros((96, 96), np.uint8))
+    at.wait(lambda: not at.dock.offer.isHidden())
     at.click(at.dock.offer.restore)
     at.session._journal._file.close()
     left = Leftovers()
+    run(left.read())
     (kept,) = left.of("cells", (96, 96))
     np.testing.assert_array_equal(kept.now(), crashed[0])
     assert len(kept.actions) == 4
@@ -74,6 +80,8 @@ def test_what_is_restored_survives_the_next_crash(desk, crashed) -> None:
 def test_what_does_not_fit_is_not_offered_and_waits(desk, crashed) -> None:
     at = desk(np.zeros((96, 96), np.uint8), show=False, name="others")
     offer = at.dock.offer
+    at.wait(lambda: at.session.leftovers._worker.join(0))
+    at.qtbot.wait(50)
     assert offer.isHidden()
     at.viewer.add_image(np.zeros((50, 50), np.uint8), name="cells")
     assert at.session.source.shape == (50, 50)
@@ -84,10 +92,46 @@ def test_what_does_not_fit_is_not_offered_and_waits(desk, crashed) -> None:
 
 def test_what_is_discarded_is_not_offered_again(desk, crashed) -> None:
     at = desk(np.zeros((96, 96), np.uint8))
+    at.wait(lambda: not at.dock.offer.isHidden())
     at.click(at.dock.offer.discard)
     assert at.dock.offer.isHidden()
     assert at.session.labels is None
     assert ended() == [True]
     session = Session(at.viewer)
+    at.wait(lambda: session.leftovers._worker.join(0))
     assert not session.leftovers.of("cells", (96, 96))
     session.close()
+
+
+def test_what_a_disk_damaged_is_said_and_what_came_before_is_restored(desk, crashed) -> None:
+    (path,) = journals.folder().iterdir()
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    for start in range(2):  # also when nobody answered at the first start
+        at = desk(np.zeros((96, 96), np.uint8))
+        offer = at.dock.offer
+        at.wait(lambda offer=offer: not offer.isHidden())
+        copy = next(each for each in journals.folder().iterdir() if each.suffix == DAMAGED)
+        assert "3 actions from " in offer.line.text()
+        assert f"what followed is damaged, and all of it is kept in {copy.name}." in offer.line.text()
+        assert offer.line.toolTip() == str(copy)
+        assert copy.read_bytes() == bytes(data)
+        if start:
+            at.click(offer.restore)
+            assert at.session.annotation.strokes == 1
+            np.testing.assert_array_equal(at.session.labels.data, crashed[0])
+            assert "Restored 3 actions" in offer.line.text()
+        at.viewer.close()
+    assert copy.exists()
+
+
+def test_a_journal_that_is_damaged_from_the_beginning_is_told_of(desk, crashed, told) -> None:
+    (path,) = journals.folder().iterdir()
+    data = path.read_bytes()
+    path.write_bytes(data[:60] + bytes(20) + data[80:])
+    at = desk(np.zeros((96, 96), np.uint8))
+    at.wait(lambda: bool(told))
+    assert "nothing of it can be restored: a copy is kept at" in told[0]
+    assert at.dock.offer.isHidden()
+    assert data[80:] in b"".join(each.read_bytes() for each in journals.folder().glob(f"*{DAMAGED}"))

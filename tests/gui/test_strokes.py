@@ -17,7 +17,7 @@ from napari_unet.learn.corrections import State
 from napari_unet.learn.objects import Edit
 from napari_unet.learn.stopping import Review, review
 from napari_unet.store import actions
-from napari_unet.store.actions import Action, Runs
+from napari_unet.store.actions import Action, Parts, Runs
 
 ALL = (slice(0, 64), slice(0, 64))
 
@@ -404,6 +404,57 @@ def test_undo_while_a_result_is_written_takes_all_of_it_back(monkeypatch) -> Non
     layer.undo()
     annotation.settle()
     assert (layer.data == 3).all()
+
+
+@pytest.mark.parametrize("redo", [False, True])
+@pytest.mark.parametrize("shape", [(300, 310), (4, 90, 80), (70, 1, 3)])
+def test_what_is_painted_while_a_run_is_taken_back_is_a_step_after_it(shape, redo: bool, monkeypatch) -> None:
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
+    monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
+    monkeypatch.setattr(TileWriter, "start", lambda writer: None)
+    random = np.random.default_rng(0)
+    layer = Labels(random.integers(0, 5, shape).astype(np.uint32))
+    annotation, before = Annotation(layer), layer.data.copy()
+    propose(annotation, tuple(slice(0, n) for n in shape), random.integers(5, 9, shape))
+    annotation.settle()
+    after = layer.data.copy()
+    untold = tuple(slice(n // 2, n // 2 + 3) for n in shape)
+    layer.data[untold] = before[untold] = after[untold] = 70
+    annotation.undo()
+    if redo:
+        annotation.settle()
+        annotation.redo()
+    expected = after if redo else before
+    for number in (20, 21, 22):
+        for _ in range(2):
+            annotation.writer._turn()
+        stroke(layer, number, *random.integers(0, shape, (3, len(shape))))
+    annotation.settle()
+    by_hand = layer.data > 19
+    by_hand &= layer.data != 70
+    np.testing.assert_array_equal(layer.data[~by_hand], expected[~by_hand])
+    for _ in range(3):
+        annotation.undo()
+    annotation.settle()
+    np.testing.assert_array_equal(layer.data, expected)
+
+
+def test_a_run_is_taken_back_in_pieces(monkeypatch, qtbot) -> None:
+    pieces: list[int] = []
+    monkeypatch.setattr(strokes, "is_large", lambda layer, region: True)
+    monkeypatch.setattr("napari_unet.gui.writing.TILE", 30)
+    monkeypatch.setattr(Runs, "unpack", lambda runs: pytest.fail("all of it is unpacked at once"))
+    unpack = Parts.unpack
+    monkeypatch.setattr(Parts, "unpack", lambda *of: pieces.append(of[2] - of[1]) or unpack(*of))
+    layer = Labels(np.zeros((300, 310), np.uint32))
+    annotation = Annotation(layer)
+    propose(annotation, (slice(0, 300), slice(0, 310)), np.full((300, 310), 4))
+    annotation.settle()
+    layer.undo()
+    assert not pieces
+    qtbot.waitUntil(lambda: annotation.writer is None, timeout=20_000)
+    assert not layer.data.any()
+    assert set(pieces) == {30 * 310}
 
 
 def test_a_layer_that_gets_other_data_is_written_no_further(monkeypatch, qtbot) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_unet.store import actions
-from napari_unet.store.actions import Action, Log, Runs
+from napari_unet.store.actions import Action, Log, Parts, Runs, bounds
 
 LABELS = hnp.arrays(np.uint32, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9), elements=st.integers(0, 3))
 
@@ -22,6 +22,30 @@ def test_what_is_packed_is_unpacked(labels: np.ndarray) -> None:
     found = Runs.pack(labels).unpack()
     assert found.dtype == labels.dtype
     np.testing.assert_array_equal(found, labels)
+
+
+@given(LABELS, st.data())
+@settings(max_examples=50, deadline=None)
+def test_what_is_packed_is_unpacked_part_by_part(labels: np.ndarray, data: Any) -> None:
+    parts = Parts(Runs.pack(labels))
+    assert parts.largest == labels.max()
+    start = data.draw(st.integers(0, labels.size - 1))
+    stop = data.draw(st.integers(start + 1, labels.size))
+    found = parts.unpack(start, stop)
+    assert found.dtype == labels.dtype
+    np.testing.assert_array_equal(found, labels.ravel()[start:stop])
+
+
+@given(hnp.arrays(bool, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9)))
+@settings(max_examples=50, deadline=None)
+def test_nothing_true_is_out_of_bounds(mask: np.ndarray) -> None:
+    box = bounds(mask)
+    if box is None:
+        assert not mask.any()
+        return
+    assert mask[box].sum() == mask.sum()
+    for axis in range(mask.ndim):
+        assert np.take(mask[box], [0, -1], axis).any(axis=tuple(a for a in range(mask.ndim) if a != axis)).all()
 
 
 def test_labels_of_few_objects_are_packed_small() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from napari_unet import DataError
 from napari_unet.store.actions import Action, Runs
-from napari_unet.store.journal import FIRST_LINE, Journal
+from napari_unet.store.journal import DAMAGED, FIRST_LINE, Journal
 
 SHAPE = (20, 30)
 
@@ -52,11 +57,11 @@ def test_what_was_done_and_taken_back_is_there_again(tmp_path: Path) -> None:
     assert again.cut == 0
     assert kept.image == "image"
     assert numbers(again) == [0, 1, 2, 3]
-    for found, given in zip([*kept.actions, *kept.undone], steps, strict=True):
-        assert (found.kind, found.region) == (given.kind, given.region)
-        assert (found.when, found.about) == (given.when, given.about)
+    for found, original in zip([*kept.actions, *kept.undone], steps, strict=True):
+        assert (found.kind, found.region) == (original.kind, original.region)
+        assert (found.when, found.about) == (original.when, original.about)
         for name in ("before", "after", "vouched"):
-            one, other = getattr(found, name).unpack(), getattr(given, name).unpack()
+            one, other = getattr(found, name).unpack(), getattr(original, name).unpack()
             assert one.dtype == other.dtype
             np.testing.assert_array_equal(one, other)
     again.redo("cells")
@@ -123,6 +128,7 @@ def test_wherever_the_file_ends_the_whole_records_stand_and_it_goes_on(tmp_path:
     for length in range(len(whole) + 1):
         path.write_bytes(whole[:length])
         journal = Journal(path)
+        assert journal.damaged is None, "a kill leaves that"
         assert journal.cut == length - max([0, *(e for e in (len(FIRST_LINE), *ends) if e <= length)])
         if length < start:
             assert not journal.layers
@@ -137,21 +143,92 @@ def test_wherever_the_file_ends_the_whole_records_stand_and_it_goes_on(tmp_path:
         again.close()
 
 
-@pytest.mark.parametrize("at", [0, 5, 40, -1])
-def test_a_record_that_rotted_ends_the_log(at: int, tmp_path: Path) -> None:
+@given(st.data())
+def test_wherever_bytes_rot_what_comes_before_stands_and_all_of_it_is_kept(data: st.DataObject) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "it.journal"
+        journal, ends = begun(path), [path.stat().st_size]
+        for i in range(4):
+            journal.do("cells", replace(step(i), when=float(i)))  # the same bytes each time
+            ends.append(path.stat().st_size)
+        journal.close()
+        whole = path.read_bytes()
+        begin = data.draw(st.integers(len(FIRST_LINE), len(whole) - 1))
+        bad = data.draw(st.integers(1, 255).map(lambda bit: bytes([whole[begin] ^ bit])) | st.binary(min_size=1))
+        bad = bad[: len(whole) - begin]
+        assume(bad[:1] != whole[begin : begin + 1])
+        damaged = whole[:begin] + bad + whole[begin + len(bad) :]
+        path.write_bytes(damaged)
+        standing = sum(end <= begin for end in ends)  # records
+        for again in range(2):
+            journal = Journal(path)
+            assert (numbers(journal) if standing else []) == list(range(standing - 1))
+            assert (journal.cut > 0) == (again == 0)
+            follow = begin + len(bad) < ends[-2]  # else a kill may look like that: the last record is no more
+            if follow or len(bad) == 1:
+                assert journal.damaged is not None
+                assert journal.damaged.read_bytes() == damaged
+            journal.close()
+        assert len(list(path.parent.iterdir())) <= 2
+
+
+def test_each_damage_has_a_copy_of_its_own(tmp_path: Path) -> None:
+    path, copies = tmp_path / "it.journal", []
+    for number in range(3):
+        journal = Journal(path) if number else begun(path)
+        for i in range(3):
+            journal.do("cells", step(i))
+        journal.close()
+        data = bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        copies.append(bytes(data))
+        journal = Journal(path)
+        assert journal.damaged is not None
+        assert journal.damaged.suffix == DAMAGED
+        assert journal.damaged.read_bytes() == bytes(data)
+        journal.close()
+    assert sorted(copies) == sorted(each.read_bytes() for each in tmp_path.iterdir() if each != path)
+
+
+def test_where_no_copy_can_be_made_nothing_is_cut(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
     path = tmp_path / "it.journal"
     journal = begun(path)
     journal.do("cells", step(0))
-    begin = path.stat().st_size
-    journal.do("cells", step(1))
     journal.close()
-    data = bytearray(path.read_bytes())
-    data[begin + at if at >= 0 else at] ^= 0xFF
+    data = path.read_bytes()[:-1] + b"!"
     path.write_bytes(data)
-    journal = Journal(path)
-    assert numbers(journal) == [0]
-    assert journal.cut > 0
-    journal.close()
+    with monkeypatch.context() as broken:
+        broken.setattr("napari_unet.store.journal.write_whole", full)
+        with pytest.raises(OSError, match="No space left"):
+            Journal(path)
+    assert path.read_bytes() == data
+    Journal(path).close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the lock is another one there")
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [("ENOLCK", ""), ("ENOTSUP", ""), ("ENOSYS", ""), ("EAGAIN", "open in another"), ("EACCES", "open in another"),
+     ("EIO", "EIO"), ("ESTALE", "ESTALE")],
+)  # fmt: skip
+def test_only_a_disk_without_locks_does_without(
+    error: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(getattr(errno, error), error)
+
+    path = tmp_path / "it.journal"
+    begun(path).close()
+    monkeypatch.setattr("fcntl.flock", refuse)
+    if says:
+        with pytest.raises((OSError, DataError), match=says):
+            Journal(path)
+    else:
+        Journal(path).close()
 
 
 def test_what_is_no_journal_is_left_alone(tmp_path: Path) -> None:
