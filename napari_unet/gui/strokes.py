@@ -193,9 +193,7 @@ class Annotation:
         self._do(Step(called_right(mark, self.layer.data), mark=mark))
 
     def edit(self, kind: str, edit: Edit, about: Mapping[str, Any] | None = None) -> None:
-        """Write an edit as done by hand: one entry of the history, unless it changes nothing.
-
-        A person vouches for the whole of the objects that it makes or changes, also where they were before.
+        """Write an edit by hand, one entry of the history unless it changes nothing; it vouches for its objects whole.
 
         Parameters
         ----------
@@ -211,7 +209,7 @@ class Annotation:
         if not np.array_equal(before, after):
             put(self.layer, edit.region, after)
             numbers = {*np.unique(after[before != after]).tolist(), *(about or {}).get("objects", ())} - {0}
-            self._by_hand(kind, edit.region, before, after, about, np.isin(after, list(numbers)))
+            self._by_hand(kind, edit.region, before, after, np.isin(after, list(numbers)), about)
 
     def run(self, action: Action, values: NDArray[Any]) -> None:
         """Write what the chosen model proposes; what is known by hand must not be in it.
@@ -235,14 +233,12 @@ class Annotation:
     @property
     def undoes(self) -> str:
         """What `undo` would take back, in a word or two; empty if there is nothing."""
-        step = self._log.last
-        return step.action.kind if step is not None else ""
+        return "" if (step := self._log.last) is None else step.action.kind
 
     @property
     def redoes(self) -> str:
         """What `redo` would do again, in a word or two; empty if there is nothing."""
-        step = self._log.next
-        return step.action.kind if step is not None else ""
+        return "" if (step := self._log.next) is None else step.action.kind
 
     def undo(self) -> None:
         """Take the last entry of the history back; not while the hand paints."""
@@ -290,8 +286,8 @@ class Annotation:
         region: Region,
         before: NDArray[Any],
         after: NDArray[Any],
-        about: Mapping[str, Any] | None = None,
-        whole: NDArray[np.bool_] | bool = False,
+        whole: Any = False,
+        about: Any = None,
     ) -> None:
         """Enter what a hand changed; where a result is still being written, that counts as there before it."""
         touched = before != after
