@@ -474,7 +474,8 @@ class Person:
     def wait(self) -> None:
         if self.session.paused:
             self.session.pause(False)
-        self.at.wait(lambda: not self.session.busy and self.at.dock.segment._waiting is None)
+        self.at.wait(lambda: self.raised or not (self.session.busy or self.at.dock.segment._waiting))
+        self.nothing_raised()  # else what was to end would never do
 
     @action(often=1, when=lambda self: self.is_open() and self.session.busy)
     def cancel(self) -> None:
