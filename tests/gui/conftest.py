@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from dataclasses import replace
@@ -45,6 +46,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     model = replace(Model.new(width=8, depth=2, name="tiny"), diameter=20.0)
     return model.save(tmp_path_factory.mktemp("model") / "tiny.unet")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def libraries_are_no_garbage() -> None:
+    """Let Python look for garbage only among what tests make: napari does it for each layer that is removed."""
+    import napari.viewer
+    import torch
+    import torch._dynamo
+
+    del napari, torch
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

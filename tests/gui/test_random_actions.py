@@ -127,7 +127,7 @@ class Person:
         self.set_up()
         self.add_image("stack" if many else "plane", "disks", 1.0)
         self.first: dict = {}  # data and, before all that can be taken back, labels; by annotation and id of the data
-        self.image_of: dict = {}  # each labels layer's
+        self.images_of: dict = {}  # each labels layer's: the first, and those that it was chosen for since
 
     @classmethod
     def actions(cls) -> dict:
@@ -193,7 +193,10 @@ class Person:
         for key, labels in session._pairs.items():
             image = next(each for each in layers if id(each) == key)
             assert labels in layers, "it works on labels that are gone"
-            assert self.image_of.setdefault(labels, image) is image or labels in session.candidates()
+            images = self.images_of.setdefault(labels, [image])
+            if image not in images:
+                assert labels in session.candidates()
+                images.append(image)
         for annotation in session._annotations.values():
             assert annotation._painted.shape == annotation.layer.data.shape
             key = annotation, id(annotation.layer.data)
@@ -507,7 +510,7 @@ class Person:
         finally:
             self.caught.__exit__(None, None, None)
             self.at = self.viewer = None
-            self.first, self.image_of = {}, {}
+            self.first, self.images_of = {}, {}
         assert worker is None or worker.join(5), "a job goes on after the end"
         self.nothing_raised()
         QApplication.processEvents()
