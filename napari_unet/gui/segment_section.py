@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari_unet.jobs import Progress
 
 WAIT = 20  # ms between two looks whether a result can be written
+HAND = "The result waits until the stroke has ended: close the line around the object, or press Esc."
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
@@ -170,6 +171,8 @@ class SegmentSection(Step):
         if not found.fits(annotation) or (annotation is not None and annotation.layer._block_history):
             self._waiting = found  # until the hand is lifted and this job has ended
             self._later.start(WAIT)
+            if annotation is not None and annotation.layer._block_history:
+                say(self.note, HAND)
             return
         self._said = " ".join([_count(found), *(runs.sentence(note) for note in found.notes)])
         if annotation is None:

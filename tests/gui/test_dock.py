@@ -891,6 +891,17 @@ def test_a_stroke_ends_when_another_layer_becomes_active(desk, around: bool) -> 
     np.testing.assert_array_equal(labels.data, painted)
 
 
+def test_a_result_that_waits_for_the_end_of_a_line_says_so(desk) -> None:
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    at.paint((24, 24), (40, 40), button=Qt.MouseButton.RightButton)
+    at.click(at.dock.segment.start)
+    at.wait(lambda: "press Esc" in at.dock.segment.note.text())
+    at.press(Qt.Key.Key_Escape)
+    at.wait(lambda: at.dock.segment.start.isEnabled())
+    assert at.session.annotation.undoes == "segment"
+
+
 def test_the_viewer_is_closed_while_a_result_is_written(desk, qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MOST", 100)
     monkeypatch.setattr(writing, "TILE", 4)

@@ -477,6 +477,8 @@ class Person:
     def wait(self) -> None:
         if self.session.paused:
             self.session.pause(False)
+        if self.has_labels() and self.session.labels._block_history:
+            self.at.press(Qt.Key.Key_Escape)  # a line around an object that is not closed; the result waits for it
         self.at.wait(lambda: self.raised or not (self.session.busy or self.at.dock.segment._waiting))
         self.nothing_raised()  # else what was to end would never do
 
