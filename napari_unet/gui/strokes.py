@@ -243,6 +243,7 @@ class Annotation:
 
     def undo(self) -> None:
         """Take the last entry of the history back; not while the hand paints."""
+        self.settle()
         if self.layer._block_history or (step := self._log.undo()) is None:
             return
         self._rewrite(step.action.region, step.action.after, step.action.before)
@@ -253,6 +254,7 @@ class Annotation:
 
     def redo(self) -> None:
         """Do the last entry that was taken back again; not while the hand paints."""
+        self.settle()
         if self.layer._block_history or (step := self._log.redo()) is None:
             return
         self._rewrite(step.action.region, step.action.before, step.action.after)
@@ -263,8 +265,10 @@ class Annotation:
 
     def settle(self) -> None:
         """Write at once what is still being written, so that the layer holds the labels as they are."""
-        if self.writer is not None and not self.layer._block_history:
-            self.writer.finish()
+        if not self.layer._block_history:
+            self.layer._commit_staged_history()  # of a stroke that an error of napari's cut off
+            if self.writer is not None:
+                self.writer.finish()
 
     def summary(self) -> list[Action]:
         """Return what is known as actions that lead to it, for a history that begins here."""
@@ -333,7 +337,6 @@ class Annotation:
 
     def _rewrite(self, region: Region, old: Runs, new: Runs) -> None:
         """Turn labels into others; pixels that somebody changed without telling stay as they are."""
-        self.settle()
         if old is new or not new.count:
             return
         values, now = new.unpack(), np.asarray(self.layer.data[region])

@@ -898,7 +898,7 @@ def test_a_result_that_waits_for_the_end_of_a_line_says_so(desk) -> None:
     at.click(at.dock.segment.start)
     at.wait(lambda: "press Esc" in at.dock.segment.note.text())
     at.press(Qt.Key.Key_Escape)
-    at.wait(lambda: at.dock.segment.start.isEnabled())
+    at.wait(at.dock.segment.start.isEnabled)
     assert at.session.annotation.undoes == "segment"
 
 

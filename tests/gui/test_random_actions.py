@@ -28,7 +28,9 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDoubleSpin
 from napari_unet import model
 from napari_unet.gui import writing
 from napari_unet.gui.dock import UNetDock
+from napari_unet.gui.look import Fold
 from napari_unet.gui.models import ModelEntry
+from napari_unet.gui.toolbox import AT_ONCE
 
 ACTIONS = int(os.environ.get("ACTIONS", "150"))
 SEED = int(os.environ.get("SEED", "0"))
@@ -458,6 +460,36 @@ class Person:
         tools = self.at.dock.correct.tools
         self.at.more()
         self.click({"new": tools.new, **tools.napari, **tools.ours}[tool])
+
+    @action(often=6, when=lambda self: self.is_open() and self.at.dock.correct.tools.clicks.pending, keep=YES_OR_NO)
+    def end_an_outline(self, keep: bool) -> None:
+        """Accept the outline that the Click tool found, or drop it."""
+        self.at.press(Qt.Key.Key_Enter if keep else Qt.Key.Key_Escape)
+
+    @action(often=2, when=has_labels, what=[*AT_ONCE, "view again", "through"])
+    def mend(self, what: str) -> None:
+        """Change the selected object at once, or have objects found again."""
+        tools = self.at.dock.correct.tools
+        self.at.more()
+        self.click({"view again": tools.view_again, "through": tools.through, **tools.at_once}[what])
+
+    @action(often=1, when=has_labels, doubt=YES_OR_NO)
+    def go_to_the_next(self, doubt: bool) -> None:
+        self.at.more()
+        self.click(self.at.dock.correct.next.overlay if doubt else self.at.dock.correct.next.button)
+
+    @action(often=1, when=is_open)
+    def preview_or_not(self) -> None:
+        self.click(self.at.dock.finetune.preview.wanted)
+
+    @action(often=1.5, when=is_open, number=NUMBER, what=["use", "compare", "compare", "rename", "export"])
+    def judge_a_version(self, number: int, what: str) -> None:
+        versions = self.at.dock.finetune.versions
+        (fold,) = (each for each in self.at.dock.findChildren(Fold) if each.content is versions)
+        fold.toggle.setChecked(True)
+        self.qtbot.wait(20)  # until what was folded away has its place
+        versions.list.setCurrentRow(number % max(versions.list.count(), 1))
+        self.click(versions.tools[what])
 
     @action(often=3, when=has_labels)
     def confirm(self) -> None:
