@@ -42,6 +42,7 @@ class Hand:
         self._press: Callable[[Labels, Any], Iterator[None]] | None = None
         self._keys: tuple[str, ...] = ()
         session.labels_changed.connect(self._on_labels)
+        session.viewer.layers.selection.events.active.connect(self._end_strokes)
 
     def take(
         self,
@@ -127,6 +128,7 @@ class Hand:
     def close(self) -> None:
         """Give the mouse back; nobody is told, since the dock is gone."""
         self.changed.disconnect()
+        self._session.viewer.layers.selection.events.active.disconnect(self._end_strokes)
         self.put_away()
 
     def _on_other(self, event: Any = None) -> None:
@@ -137,6 +139,17 @@ class Hand:
             return
         if str(layer.mode) != "pan_zoom" or self._session.viewer.layers.selection.active is not layer:
             self.put_away()
+
+    def _end_strokes(self, event: Any = None) -> None:
+        """End strokes on layers that are active no more: the mouse's release goes to the one that is.
+
+        Else runs would wait for ever for the hand to be lifted.
+        """
+        del event
+        layers = self._session.viewer.layers
+        for layer in list(layers):
+            if getattr(layer, "_block_history", False) and layer is not layers.selection.active:
+                _end_stroke(layer)
 
     def _on_labels(self) -> None:
         if self._layer is not self._session.labels:
@@ -158,6 +171,19 @@ class Hand:
         yield
         if self._layer is not None and self._layer is layer:
             self._layer.mouse_pan = False
+
+
+def _end_stroke(layer: Labels) -> None:
+    """End a stroke of napari's tools: what is painted stays, a line around that is not closed goes."""
+    from napari.layers.labels._labels_mouse_bindings import draw
+
+    stroke, around = layer._mouse_drag_gen.pop(draw, None), layer._overlays["brush_stroke"]
+    if stroke is not None:
+        del layer._persisted_mouse_event[stroke]
+        stroke.close()
+        layer._commit_staged_history()
+    if around.active:
+        around.abort(layer)
 
 
 def is_down(session: Session, annotation: Annotation | None = None) -> bool:

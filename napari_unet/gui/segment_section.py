@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Progress
 
+HAND = "The result waits until the stroke has ended: close the line around the object, or press Esc."
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
 
 
@@ -185,6 +186,8 @@ class SegmentSection(Step):
         if not found.fits(annotation) or is_down(session, annotation):
             self._waiting = found  # until the hand is lifted and this job has ended
             self._later.start(WAIT)
+            if annotation is not None and annotation.layer._block_history:
+                say(self.note, HAND)
             return
         if session.source is None or session.source.layer is not source.layer:
             session.set_image(source.layer)

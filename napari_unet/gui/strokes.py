@@ -242,6 +242,7 @@ class Annotation:
 
     def undo(self) -> None:
         """Take the last entry of the history back; not while the hand paints."""
+        self.settle()
         if self.layer._block_history or (step := self._log.undo()) is None:
             return
         self._rewrite(step.action.region, step.action.after, step.action.before)
@@ -252,6 +253,7 @@ class Annotation:
 
     def redo(self) -> None:
         """Do the last entry that was taken back again; not while the hand paints."""
+        self.settle()
         if self.layer._block_history or (step := self._log.redo()) is None:
             return
         self._rewrite(step.action.region, step.action.before, step.action.after)
@@ -262,8 +264,10 @@ class Annotation:
 
     def settle(self) -> None:
         """Write at once what is still being written, so that the layer holds the labels as they are."""
-        if self.writer is not None and not self.layer._block_history:
-            self.writer.finish()
+        if not self.layer._block_history:
+            self.layer._commit_staged_history()  # of a stroke that an error of napari's cut off
+            if self.writer is not None:
+                self.writer.finish()
 
     def beginning(self, action: Action | None = None) -> Callable[[], tuple[Runs, list[Action]]]:
         """Return what packs the labels, with what is known of them as actions, for a history that begins with them.

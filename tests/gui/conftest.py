@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from dataclasses import replace
@@ -45,6 +46,18 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     model = replace(Model.new(width=8, depth=2, name="tiny"), diameter=20.0)
     return model.save(tmp_path_factory.mktemp("model") / "tiny.unet")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def libraries_are_no_garbage() -> None:
+    """Let Python look for garbage only among what tests make: napari does it for each layer that is removed."""
+    import napari.viewer
+    import torch
+    import torch._dynamo
+
+    del napari, torch
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -96,25 +109,36 @@ class Desk:
         The events are sent as Qt would send them: `QTest.mouseMove` moves the pointer of the screen, and what comes of
         that depends on how busy the screen is.
         """
-        canvas = self.viewer.window._qt_viewer.canvas.native
-        y0, x0 = self.viewer.scene.camera.center[-2:]
-        zoom = self.viewer.scene.camera.zoom
-        middle = canvas.width() / 2, canvas.height() / 2
-        places = [QPointF(round(middle[0] + (x - x0) * zoom), round(middle[1] + (y - y0) * zoom)) for y, x in points]
-
-        def send(kind: QEvent.Type, place: QPointF, held: Qt.MouseButton) -> None:
-            about = Qt.MouseButton.NoButton if kind == QEvent.Type.MouseMove else button
-            there = QPointF(canvas.mapToGlobal(place.toPoint()))
-            QApplication.sendEvent(canvas, QMouseEvent(kind, place, there, about, held, modifier))
-            self.qtbot.wait(10)
-
-        send(QEvent.Type.MouseMove, places[0], Qt.MouseButton.NoButton)
-        send(QEvent.Type.MouseButtonPress, places[0], button)
-        for place in places[1:]:
-            if place is places[-1]:
+        none = Qt.MouseButton.NoButton
+        self.hover(points[0], modifier)
+        self._send(QEvent.Type.MouseButtonPress, points[0], button, button, modifier)
+        for i, point in enumerate(points[1:], start=2):
+            if i == len(points):
                 meanwhile()
-            send(QEvent.Type.MouseMove, place, button)
-        send(QEvent.Type.MouseButtonRelease, places[-1], Qt.MouseButton.NoButton)
+            self._send(QEvent.Type.MouseMove, point, none, button, modifier)
+        self._send(QEvent.Type.MouseButtonRelease, points[-1], button, none, modifier)
+
+    def hover(self, point: tuple[float, float], modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
+        """Move the mouse to a point (y, x) of the world, with no button down."""
+        none = Qt.MouseButton.NoButton
+        self._send(QEvent.Type.MouseMove, point, none, none, modifier)
+
+    def _send(
+        self,
+        kind: QEvent.Type,
+        point: tuple[float, float],
+        about: Qt.MouseButton,
+        held: Qt.MouseButton,
+        modifier: Qt.KeyboardModifier,
+    ) -> None:
+        canvas, camera = self.viewer.window._qt_viewer.canvas.native, self.viewer.scene.camera
+        (y0, x0), zoom = camera.center[-2:], camera.zoom
+        at = QPointF(
+            round(canvas.width() / 2 + (point[1] - x0) * zoom), round(canvas.height() / 2 + (point[0] - y0) * zoom)
+        )
+        there = QPointF(canvas.mapToGlobal(at.toPoint()))
+        QApplication.sendEvent(canvas, QMouseEvent(kind, at, there, about, held, modifier))
+        self.qtbot.wait(10)
 
     def press(self, key: Qt.Key, modifier: Qt.KeyboardModifier = Qt.KeyboardModifier.NoModifier) -> None:
         QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key, modifier)

@@ -869,6 +869,40 @@ def go_away(at, what: str) -> None:
         at.viewer.window.remove_dock_widget(at.dock)
 
 
+@pytest.mark.parametrize("around", [False, True])
+def test_a_stroke_ends_when_another_layer_becomes_active(desk, around: bool) -> None:
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    labels = at.session.labels
+    button = Qt.MouseButton.RightButton if around else Qt.MouseButton.LeftButton
+    selection = at.viewer.layers.selection
+
+    def select_other() -> None:
+        selection.active = at.session.image
+
+    at.paint((24, 24), (40, 40), (50, 50), button=button, meanwhile=select_other)
+    assert at.session.annotation.strokes == (0 if around else 1)
+    assert bool(labels.data.any()) != around
+    painted = labels.data.copy()
+    selection.active = labels
+    at.hover((70, 70))
+    np.testing.assert_array_equal(labels.data, painted)
+    at.segment()
+    at.dock.correct.undo()
+    np.testing.assert_array_equal(labels.data, painted)
+
+
+def test_a_result_that_waits_for_the_end_of_a_line_says_so(desk) -> None:
+    at = desk(blobs())
+    at.click(at.dock.correct.empty)
+    at.paint((24, 24), (40, 40), button=Qt.MouseButton.RightButton)
+    at.click(at.dock.segment.start)
+    at.wait(lambda: "press Esc" in at.dock.segment.note.text())
+    at.press(Qt.Key.Key_Escape)
+    at.wait(at.dock.segment.start.isEnabled)
+    assert at.session.annotation.undoes == "segment"
+
+
 def test_the_viewer_is_closed_while_a_result_is_written(desk, qtbot, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writing, "MOST", 100)
     monkeypatch.setattr(writing, "TILE", 4)

@@ -28,7 +28,9 @@ from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QDoubleSpin
 from napari_unet import model
 from napari_unet.gui import writing
 from napari_unet.gui.dock import UNetDock
+from napari_unet.gui.look import Fold
 from napari_unet.gui.models import ModelEntry
+from napari_unet.gui.toolbox import AT_ONCE
 
 ACTIONS = int(os.environ.get("ACTIONS", "150"))
 SEED = int(os.environ.get("SEED", "0"))
@@ -127,7 +129,7 @@ class Person:
         self.set_up()
         self.add_image("stack" if many else "plane", "disks", 1.0)
         self.first: dict = {}  # data and, before all that can be taken back, labels; by annotation and id of the data
-        self.image_of: dict = {}  # each labels layer's
+        self.images_of: dict = {}  # each labels layer's: the first, and those that it was chosen for since
 
     @classmethod
     def actions(cls) -> dict:
@@ -193,7 +195,10 @@ class Person:
         for key, labels in session._pairs.items():
             image = next(each for each in layers if id(each) == key)
             assert labels in layers, "it works on labels that are gone"
-            assert self.image_of.setdefault(labels, image) is image or labels in session.candidates()
+            images = self.images_of.setdefault(labels, [image])
+            if image not in images:
+                assert labels in session.candidates()
+                images.append(image)
         for annotation in session._annotations.values():
             assert annotation._painted.shape == annotation.layer.data.shape
             key = annotation, id(annotation.layer.data)
@@ -456,6 +461,36 @@ class Person:
         self.at.more()
         self.click({"new": tools.new, **tools.napari, **tools.ours}[tool])
 
+    @action(often=6, when=lambda self: self.is_open() and self.at.dock.correct.tools.clicks.pending, keep=YES_OR_NO)
+    def end_an_outline(self, keep: bool) -> None:
+        """Accept the outline that the Click tool found, or drop it."""
+        self.at.press(Qt.Key.Key_Enter if keep else Qt.Key.Key_Escape)
+
+    @action(often=2, when=has_labels, what=[*AT_ONCE, "view again", "through"])
+    def mend(self, what: str) -> None:
+        """Change the selected object at once, or have objects found again."""
+        tools = self.at.dock.correct.tools
+        self.at.more()
+        self.click({"view again": tools.view_again, "through": tools.through, **tools.at_once}[what])
+
+    @action(often=1, when=has_labels, doubt=YES_OR_NO)
+    def go_to_the_next(self, doubt: bool) -> None:
+        self.at.more()
+        self.click(self.at.dock.correct.next.overlay if doubt else self.at.dock.correct.next.button)
+
+    @action(often=1, when=is_open)
+    def preview_or_not(self) -> None:
+        self.click(self.at.dock.finetune.preview.wanted)
+
+    @action(often=1.5, when=is_open, number=NUMBER, what=["use", "compare", "compare", "rename", "export"])
+    def judge_a_version(self, number: int, what: str) -> None:
+        versions = self.at.dock.finetune.versions
+        (fold,) = (each for each in self.at.dock.findChildren(Fold) if each.content is versions)
+        fold.toggle.setChecked(True)
+        self.qtbot.wait(20)  # until what was folded away has its place
+        versions.list.setCurrentRow(number % max(versions.list.count(), 1))
+        self.click(versions.tools[what])
+
     @action(often=3, when=has_labels)
     def confirm(self) -> None:
         self.click(self.at.dock.correct.tile)
@@ -474,7 +509,10 @@ class Person:
     def wait(self) -> None:
         if self.session.paused:
             self.session.pause(False)
-        self.at.wait(lambda: not self.session.busy and self.at.dock.segment._waiting is None)
+        if self.has_labels() and self.session.labels._block_history:
+            self.at.press(Qt.Key.Key_Escape)  # a line around an object that is not closed; the result waits for it
+        self.at.wait(lambda: self.raised or not (self.session.busy or self.at.dock.segment._waiting))
+        self.nothing_raised()  # else what was to end would never do
 
     @action(often=1, when=lambda self: self.is_open() and self.session.busy)
     def cancel(self) -> None:
@@ -506,7 +544,7 @@ class Person:
         finally:
             self.caught.__exit__(None, None, None)
             self.at = self.viewer = None
-            self.first, self.image_of = {}, {}
+            self.first, self.images_of = {}, {}
         assert worker is None or worker.join(5), "a job goes on after the end"
         self.nothing_raised()
         QApplication.processEvents()

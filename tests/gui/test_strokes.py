@@ -266,6 +266,24 @@ def test_any_order_of_doing_and_undoing(layer: Labels, seed: int, large: bool, m
             np.testing.assert_array_equal(layer._slice.image.view, shown)
 
 
+def test_a_stroke_that_an_error_cut_off_is_known_and_can_be_taken_back(layer: Labels) -> None:
+    annotation = Annotation(layer)
+    before = layer.data.copy()
+
+    def cut_off() -> None:
+        with layer.block_history():
+            layer.paint((40, 40), 5)
+            raise IndexError  # as napari does where a brush leaves the image in 3-D
+
+    with pytest.raises(IndexError):
+        cut_off()
+    annotation.settle()
+    assert annotation.strokes == 1
+    np.testing.assert_array_equal(painted(annotation), layer.data != before)
+    layer.undo()
+    np.testing.assert_array_equal(layer.data, before)
+
+
 def test_a_run_is_no_stroke_and_never_writes_over_one(layer: Labels) -> None:
     annotation = Annotation(layer)
     stroke(layer, 5, (40, 40))
