@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox
 
 from napari_unet.gui import models, runs, writing
 from napari_unet.gui.dock import UNetDock
+from napari_unet.infer.engine import OpenVINO
 from napari_unet.jobs import Progress
 from napari_unet.learn.corrections import State
 from napari_unet.learn.objects import Edit
@@ -133,16 +134,14 @@ def test_a_second_run_keeps_what_was_corrected_and_can_be_undone(desk) -> None:
 
 
 def test_flips_are_a_box_under_more(desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet.nets.unet import UNet
-
     looks: list[tuple[int, ...]] = []
-    real = UNet.forward
+    real = OpenVINO.start
 
-    def forward(network: UNet, x):
+    def start(engine: OpenVINO, x, keep):
         looks.append(tuple(x.shape))
-        return real(network, x)
+        return real(engine, x, keep)
 
-    monkeypatch.setattr(UNet, "forward", forward)
+    monkeypatch.setattr(OpenVINO, "start", start)
     at = desk(blobs())
     section = at.dock.segment
     at.segment()
