@@ -185,8 +185,7 @@ class Page:
         self.leave()
         self._beginnings = []
         if self._worker is not None:
-            self._worker.cancel()
-            self._worker.join(PATIENCE)
+            self._worker.end(PATIENCE)
 
     def _write(self, what: Callable[[Journal], Any]) -> None:
         if not self._beginnings:
@@ -347,8 +346,7 @@ class Leftovers:
         self._closed = True
         self.found.disconnect()
         if self._worker is not None:
-            self._worker.cancel()
-            self._worker.join(PATIENCE)
+            self._worker.end(PATIENCE)
         for file in self._files:
             file.close()
         self._files = []

@@ -58,7 +58,10 @@ class Offer(QWidget):
         self.restore.setEnabled(session.busy != "segment")
         if self._kept:
             copy = session.leftovers.copy_of(self._kept[0])
-            rest = "" if copy is None else f"; what followed is damaged, and all of it is kept in {copy.name}"
+            name = (
+                "" if copy is None else copy.name.replace("_", "_\u200b").replace(".", ".\u200b")
+            )  # it may wrap there
+            rest = "" if copy is None else f"; what followed is damaged, and all of it is kept in {name}"
             say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored{rest}.")
             self.line.setToolTip("" if copy is None else str(copy))
 

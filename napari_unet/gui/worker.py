@@ -79,6 +79,14 @@ class Worker(QObject):
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    def end(self, seconds: float) -> bool:
+        """Cancel, wait for the thread, and finish at once rather than at the next look; return whether it has ended."""
+        self.cancel()
+        ended = self.join(seconds)
+        if self._timer.isActive():
+            self._take()
+        return ended
+
     def _take(self) -> None:
         """Tell what the thread has said since the last look."""
         ended = not self._thread.is_alive()  # asked first: what it said is in the queue then

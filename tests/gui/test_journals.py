@@ -252,8 +252,7 @@ def test_a_session_ends_while_labels_are_packed(slow, qtbot) -> None:
     annotation.layer.paint((5, 5), 3)
     slow.set()
     journal.end()
-    assert annotation.page._worker.join(0)
-    qtbot.waitUntil(lambda: annotation.page._worker is None)
+    assert annotation.page._worker is None
 
 
 @pytest.mark.parametrize("fails", ["folder", "disk"])
@@ -276,6 +275,20 @@ def test_without_a_journal_the_work_goes_on(fails: str, told: list[str], monkeyp
     assert len(told) == 1
     assert "cannot be written" in told[0]
     journal.end()
+
+
+def test_a_session_ends_while_what_is_left_over_is_read(qtbot) -> None:
+    journal = SessionJournal()
+    annotated(journal).layer.paint((5, 5), 3)
+    crash(journal)
+    left = Leftovers()
+    left.start()
+    left.close()
+    assert left._worker.join(0)
+    assert not left._worker._timer.isActive()
+    left = leftovers()
+    assert left.of("cells", SHAPE), "nobody holds it"
+    left.close()
 
 
 def test_old_journals_and_too_many_are_removed() -> None:
