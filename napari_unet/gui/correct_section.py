@@ -9,7 +9,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
 
 from napari_unet.errors import ImageError
-from napari_unet.gui.layers import LONGEST, region_of
+from napari_unet.gui.layers import LONGEST, lay_over, region_of
 from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
 from napari_unet.gui.next import Next
@@ -190,6 +190,8 @@ class CorrectSection(Step):
         if layer not in self.session.candidates():
             self.show_labels()  # it was listed before it got other data
             return
+        if self.session.source is not None:
+            lay_over(layer, self.session.source)
         self.session.set_labels(layer, foreign=True)  # or its annotation is there already
         self.session.viewer.layers.selection.active = layer
 
@@ -227,12 +229,14 @@ class CorrectSection(Step):
         number: Any = layer.selected_label
         if under_mouse:
             number = layer.get_value(session.viewer.cursor.position, world=True)
-        plane = self._in_view("slice")
-        if plane is None:
+        plane, seen = self._in_view("slice"), self._in_view("view")
+        if plane is None or seen is None:
             return
+        if not under_mouse and not np.any(np.asarray(layer.data[seen]) == number):
+            number = 0
         mark = object_mark(layer.data, plane, number, self._depth()) if number else None
         if mark is None:
-            say(self.count, "There is no such object here: pick one, or point at one and press A.")
+            say(self.count, "No selected object is in view: Pick one, or point at one and press A.")
             return
         annotation.mark(mark)
 

@@ -354,6 +354,8 @@ def verdict(before: Scores | None, after: Scores | None) -> str:
     text = f"before {in_digits(old)}, after {in_digits(new)}{on}"
     if new <= old and old >= AGREED:
         text += "\nThe model agreed with nearly all of it before, so it had little to learn: correct where it is wrong."
+    elif new == old:
+        text += "\nIt is as good as it was: keep it if what you see is better, or correct more."
     elif new < old:
         text += "\nIt became worse on corrections that it was not shown: better discard it and correct more."
     elif before.objects is not None and count < FEW:

@@ -55,6 +55,7 @@ class SessionJournal:
         self._began = datetime.now()
         self._file: Journal | None = None
         self.over = False  # whether nothing is written any more
+        self.by_hand = False  # whether there is anything that a hand did
         self._pages: dict[str, Page] = {}
 
     def page(self, annotation: Annotation, image: str, first: Runs | None = None, done: Sequence[Action] = ()) -> Page:
@@ -87,12 +88,19 @@ class SessionJournal:
             )
         self.over = True
 
+    @property
+    def path(self) -> Path | None:
+        """The file, if there is one."""
+        return None if self._file is None else self._file.path
+
     def end(self) -> None:
-        """End the session well."""
+        """End the session; what a hand did is offered at the next start, for nobody knows whether it was saved."""
         self.over = True
         for page in self._pages.values():
             page.close()
-        if self._file is not None:
+        if self._file is not None and self.by_hand:
+            self._file.close()
+        elif self._file is not None:
             end(self._file)
 
 
@@ -165,6 +173,7 @@ class Page:
         """Add an action that the annotation does not know yet."""
         if self._stale:
             self._begin(action)
+        self._journal.by_hand |= action.vouched is not None
         self._write(lambda file: file.do(self._name, action))
 
     def undo(self) -> None:
@@ -250,6 +259,7 @@ class Page:
         while self._beginnings and (packed := self._beginnings[0].packed) is not None:
             (runs, known), after = packed, self._beginnings[0].after
             if known or after:
+                self._journal.by_hand |= any(action.vouched is not None for action in known)
                 self._journal.write(
                     partial(Journal.begin, name=self._name, image=self._image, labels=runs, known=known)
                 )
@@ -271,7 +281,7 @@ def _packing(pack: Callable[[], Packed]) -> Job[Packed]:
 
 
 class Leftovers:
-    """The journals that were not ended: what they hold can be restored. They are locked until `close`."""
+    """The journals of earlier sessions that hold what a hand did, and nobody settled. They are locked until `close`."""
 
     found = Signal()  # they are read
 
@@ -281,6 +291,13 @@ class Leftovers:
         self._lost: list[Path] = []  # copies of those that are damaged from the beginning
         self._closed = False
         self._worker: Worker | None = None
+
+    def pass_over(self, path: Path | None) -> None:
+        """End the journal of a dock that was closed: what it holds is in the viewer."""
+        if path in self._paths:
+            self._paths.remove(path)
+            with suppress(OSError, DataError):
+                end(Journal(path))
 
     def start(self) -> None:
         """Read them in a thread: there may be much in them."""

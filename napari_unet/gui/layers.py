@@ -15,7 +15,7 @@ from napari_unet.infer.image import AXES, guess_axes, percentiles
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari.layers import Image, Layer
+    from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ Region = tuple[slice, ...]
 Part = Literal["whole", "slice", "view"]
 
 LARGEST = 2**28  # pixels of the level of a pyramid that is worked on: 16k by 16k
-ONLY_SEEN = "napari-unet: only seen"  # in the metadata of an image layer: a picture of ours, nothing to segment
+ONLY_SEEN = "napari-unet: only seen"  # in the metadata of a layer: a picture of ours, nothing to segment or correct
 KNOWN_AXES = {
     1: ("X",),
     2: ("YX",),
@@ -179,6 +179,14 @@ def split_channels(viewer: Viewer, layer: Image, axes: str) -> list[Image]:
 
 def _level(layer: Image, level: int) -> Any:
     return layer.data[level] if layer.multiscale else layer.data
+
+
+def lay_over(labels: Labels, source: Source) -> None:
+    """Put labels that know no place, as those read from a plain TIFF file, over their image."""
+    plain = np.allclose(labels.scale, 1) and not np.any(labels.translate)
+    if plain and str(labels.units[-1]) == "pixel":
+        for name, value in placement(source).items():
+            setattr(labels, name, value)
 
 
 def placement(source: Source, region: Region | None = None) -> dict[str, Any]:

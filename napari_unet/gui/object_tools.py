@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, UnetError
+from napari_unet.gui.layers import region_of
 from napari_unet.gui.seams import Seams
 from napari_unet.learn import objects
 from napari_unet.learn.objects import Edit
@@ -39,6 +40,11 @@ IDLE = {
     "fill holes": "has no hole",
     "smooth": "is smooth already",
     "grow": "has no background around it to grow into",
+}
+HOW = {
+    "merge": "Drag from one object to the other.",
+    "split": "Draw a line across an object, or click once in each half of it.",
+    "delete": "Click the objects that should not be there.",
 }
 STILL = 4  # pixels of the screen: a mouse that moves less clicks
 COLOUR = "#ffd23f"  # of the line, to be seen on dark and bright images
@@ -71,6 +77,7 @@ class ObjectTools:
     def take(self, tool: str) -> None:
         """Take a tool in hand, or put it away if it is there."""
         self.hand.take(tool, self._on_press)
+        self._tell(HOW[tool] if self.hand.tool == tool else "")
 
     def close(self) -> None:
         """Leave nothing on the canvas; touches no widget."""
@@ -144,6 +151,10 @@ class ObjectTools:
                 window = objects.window_around(labels.data, points[0])
             else:
                 number, window = int(labels.selected_label), plane
+                if not np.any(np.asarray(labels.data[self._in_view(labels)]) == number):
+                    raise DataError(
+                        f"The selected object, {number}, is not in view: Pick one, or point at one and press the key."
+                    )
             edit = AT_ONCE[kind](_flat(labels, window), number)
             if not self._write(kind, window, edit, [number]):
                 raise DataError(f"Object {number} {IDLE.get(kind, 'is as it was')}.")
@@ -215,6 +226,10 @@ class ObjectTools:
             here = points[:, -2:] - [w.start for w in window[-2:]]
             edit = objects.split_at(_flat(labels, window), number, here.tolist(), self._free(labels), relief)
             self._write("split", window, edit, [number])
+
+    def _in_view(self, labels: Labels) -> Region:
+        source = self.session.source
+        return region_of(self.session.viewer, source, "view", labels) if source is not None else ()
 
     def _plane(self) -> tuple[Labels | None, Region]:
         """Return the labels and the plane that is shown; the labels become the active layer."""

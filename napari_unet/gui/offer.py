@@ -62,7 +62,7 @@ class Offer(QWidget):
                 "" if copy is None else copy.name.replace("_", "_\u200b").replace(".", ".\u200b")
             )  # it may wrap there
             rest = "" if copy is None else f"; what followed is damaged, and all of it is kept in {name}"
-            say(self.line, f"The last session did not end well: {_said(self._kept)} can be restored{rest}.")
+            say(self.line, f"Earlier work on this image can be restored: {_said(self._kept)}{rest}.")
             self.line.setToolTip("" if copy is None else str(copy))
 
     def _restore(self) -> None:

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QWidget
 
-from napari_unet.gui.layers import keep_active
+from napari_unet.gui.layers import ONLY_SEEN, keep_active
 from napari_unet.gui.look import GOOD, label, row
 from napari_unet.gui.writing import put
 from napari_unet.learn.corrections import State
@@ -33,6 +33,7 @@ DASHES = "#ffffff", "#000000"  # labels have all other colours; one of the two i
 DASH = 3  # pixels
 SQUARE = 12  # of the legend, in pixels
 TINT = "40"  # alpha of an accepted object: labels are outlines of all colours, green ones too
+FAINT = "18"  # of a tile: its edge lies at the edge of what is in view
 
 
 class Outlines:
@@ -157,7 +158,7 @@ def _placed(labels: Labels, what: str) -> dict[str, Any]:
     """Return name and place of a layer over the labels."""
     same = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     name = f"{labels.name.removesuffix('_labels')}_{what}"
-    return {"name": name} | {each: getattr(labels, each) for each in same}
+    return {"name": name, "metadata": {ONLY_SEEN: True}} | {each: getattr(labels, each) for each in same}
 
 
 def _draw(layer: Shapes, kept: int, marks: list[Mark]) -> None:
@@ -170,7 +171,7 @@ def _draw(layer: Shapes, kept: int, marks: list[Mark]) -> None:
     layer.remove_selected()
     if outlines:
         polygons, widths = map(list, zip(*outlines, strict=True))
-        faces = [GOOD + (TINT if mark.state == State.ACCEPTED else "00") for mark in marks for _ in mark.outlines]
+        faces = [GOOD + (TINT if mark.state == State.ACCEPTED else FAINT) for mark in marks for _ in mark.outlines]
         layer.add_polygons(polygons, edge_width=widths, edge_color=GOOD, face_color=faces)
     layer.selected_data = set()
     layer.editable = False

@@ -9,7 +9,7 @@ from psygnal import Signal
 
 from napari_unet.errors import UnetError
 from napari_unet.gui.journals import Leftovers, SessionJournal
-from napari_unet.gui.layers import Source, choices_of_axes, is_image, look_at
+from napari_unet.gui.layers import ONLY_SEEN, Source, choices_of_axes, is_image, look_at
 from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.notices import Told, tell
 from napari_unet.gui.strokes import Annotation
@@ -65,8 +65,7 @@ class Session:
         self.closed = False
         self.gesture = False  # the mouse draws with a tool of ours
         self.thresholds: Callable[[], dict[str, Any]] = dict  # and device, as they were set in step 2
-        self.leftovers = Leftovers()  # of sessions that did not end well
-        self.leftovers.start()
+        self.leftovers = Leftovers()  # of earlier sessions
         self._journal = SessionJournal()
         self._worker: Worker | None = None
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
@@ -75,6 +74,7 @@ class Session:
         self._annotations: dict[int, Annotation] = {}
         self._done: Callable[[Any], None] | None = None
         self._take_over()
+        self.leftovers.start()
         viewer.layers.events.removed.connect(self._on_removed)
         viewer.layers.selection.events.active.connect(self._on_active)
         viewer.layers.events.inserted.connect(self._on_active)
@@ -258,7 +258,8 @@ class Session:
         from napari.layers import Labels
 
         for labels in [layer for layer in self.viewer.layers if isinstance(layer, Labels)]:
-            image, annotation = labels.metadata.pop(KEPT, (None, None))
+            image, annotation, path = labels.metadata.pop(KEPT, (None, None, None))
+            self.leftovers.pass_over(path)
             if image is None or image not in self.viewer.layers:
                 continue
             self._pairs[id(image)] = labels
@@ -371,7 +372,7 @@ class Session:
         for image in layers:
             labels = self._pairs.get(id(image))
             if labels is not None:
-                labels.metadata[KEPT] = (image, self._annotations[id(labels)])
+                labels.metadata[KEPT] = (image, self._annotations[id(labels)], self._journal.path)
         self._annotations, self._pairs = {}, {}
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):
@@ -386,7 +387,7 @@ class Session:
 
 def _fits(labels: Labels, source: Source | None) -> bool:
     """Return whether a labels layer has the shape of an image, and can be painted."""
-    if source is None or labels.multiscale or not labels.editable:
+    if source is None or labels.multiscale or not labels.editable or ONLY_SEEN in labels.metadata:
         return False
     return tuple(labels.data.shape) == source.shape and _is_writable(labels.data)
 

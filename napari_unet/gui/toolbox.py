@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QGridLayout, QPushButton, QVBoxLayout, QWidget
 from napari_unet.gui.click_tool import ClickTool
 from napari_unet.gui.hand import Hand
 from napari_unet.gui.look import Fold, Theme, button, icon, row, tool_button
+from napari_unet.gui.notices import binding
 from napari_unet.gui.object_tools import ObjectTools
 from napari_unet.gui.region_tool import RegionTool
 
@@ -79,6 +80,7 @@ class Toolbox(QWidget):
         self.hand.changed.connect(self.show_mode)
         session.corrections_changed.connect(self.show_clicks)
         self._watched: Labels | None = None
+        self._escapes = False  # whether Escape puts one of napari's tools away
         self.napari = {mode: tool_button(*said[1:], partial(self.take, mode)) for mode, said in TOOLS.items()}
         self.ours = {tool: tool_button(*said[1:], partial(self.take_ours, tool)) for tool, said in IN_HAND.items()}
         self.new = tool_button(
@@ -144,6 +146,12 @@ class Toolbox(QWidget):
         """Show which tool is in hand."""
         del event
         mode = str(self._watched.mode) if self._watched is not None else ""
+        if self._watched is not None and mode in self.napari:
+            self._watched.bind_key("Escape", binding(self.put_away), overwrite=True)
+            self._escapes = True
+        elif self._watched is not None and self._escapes and not self.hand.tool:
+            self._watched.bind_key("Escape", None)
+            self._escapes = False
         for name, tool in self.napari.items():
             tool.setChecked(name == mode)
         for name, tool in self.ours.items():
@@ -152,6 +160,9 @@ class Toolbox(QWidget):
     def _unwatch(self) -> None:
         if self._watched is not None:
             self._watched.events.mode.disconnect(self.show_mode)
+            if self._escapes:
+                self._watched.bind_key("Escape", None)
+                self._escapes = False
             self._watched = None
 
     def show_clicks(self) -> None:
@@ -182,6 +193,14 @@ class Toolbox(QWidget):
             labels.visible = True
         labels.mode = "pan_zoom" if str(labels.mode) == mode else mode
         self.show_mode()
+        paints = f"Paints object {labels.selected_label}. New starts another, Pick goes on with one that is there."
+        self._tell(paints if str(labels.mode) == "paint" else "")
+
+    def put_away(self) -> None:
+        """Put away whichever of napari's tools is in hand."""
+        if self._watched is not None:
+            self._watched.mode = "pan_zoom"
+            self._tell("")
 
     def take_ours(self, tool: str) -> None:
         """Take one of our own tools, or put it away if it is in hand."""
@@ -206,8 +225,9 @@ class Toolbox(QWidget):
             )
             return
         labels.selected_label = number
-        if str(labels.mode) != "paint":
-            self.take("paint")
+        if str(labels.mode) == "paint":
+            labels.mode = "pan_zoom"
+        self.take("paint")
 
 
 def _grid(widgets: Sequence[QWidget], columns: int) -> QGridLayout:

@@ -717,7 +717,47 @@ def test_the_dock_is_closed_and_opened_again(desk, qtbot) -> None:
     assert "cells_unet_confirmed" in at.viewer.layers, "what is confirmed is shown again"
     labels.paint((60, 60), 51)
     assert again.session.annotation.strokes == 2
+    at.wait(lambda: again.session.leftovers._worker.join(0))
+    at.qtbot.wait(50)
+    assert again.offer.isHidden(), "what the closed dock did is in the viewer"
     at.dock.deleteLater()
+
+
+def test_what_was_done_is_offered_again_after_a_normal_end(desk) -> None:
+    at = desk(blobs())
+    labels = at.segment()
+    labels.paint((10, 10), 50)
+    expected = labels.data.copy()
+    at.viewer.close()
+    again = desk(blobs())
+    again.wait(lambda: not again.dock.offer.isHidden())
+    again.click(again.dock.offer.restore)
+    np.testing.assert_array_equal(again.session.labels.data, expected)
+    assert again.session.annotation.strokes == 1
+
+
+def test_labels_that_know_no_place_are_laid_over_their_image(desk) -> None:
+    at = desk(blobs(), scale=(0.25, 0.25), units=("um", "um"), translate=(3, 4))
+    plain = at.viewer.add_labels(np.ones((96, 96), np.uint32), name="from a file")
+    placed = at.viewer.add_labels(np.ones((96, 96), np.uint32), name="placed", scale=(0.5, 0.5), units=("um", "um"))
+    which = at.dock.correct.which
+    for layer, scale in ((plain, 0.25), (placed, 0.5)):
+        which.setCurrentIndex(which.findText(layer.name))
+        which.activated.emit(which.currentIndex())
+        assert at.session.labels is layer
+        np.testing.assert_allclose(layer.scale, scale)
+    np.testing.assert_allclose(plain.translate, (3, 4))
+    assert plain.units == at.session.image.units
+
+
+def test_pictures_of_ours_are_no_labels_to_correct(desk) -> None:
+    at = desk(blobs())
+    labels = at.segment()
+    labels.paint((10, 10), 50)
+    assert "cells_unet_painted" in at.viewer.layers
+    assert at.session.candidates() == [labels]
+    at.dock.correct.show_labels()
+    assert not at.dock.correct.which.isVisibleTo(at.dock)
 
 
 def test_all_layers_may_be_removed_at_once(desk) -> None:

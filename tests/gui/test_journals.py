@@ -18,6 +18,7 @@ from napari_unet.gui.marks import Mark
 from napari_unet.gui.strokes import Annotation
 from napari_unet.jobs import run
 from napari_unet.learn.corrections import State
+from napari_unet.store.actions import Action
 from napari_unet.store.journal import Journal
 
 if TYPE_CHECKING:
@@ -56,11 +57,25 @@ def test_nothing_is_written_before_something_is_done() -> None:
     annotation.layer.paint((5, 5), 3)
     assert [path.suffix for path in files()] == [journals.SUFFIX]
     journal.end()
-    assert [path.suffix for path in files()] == [journals.ENDED]
     annotation.layer.paint((9, 9), 3)  # after the end
     left = leftovers()
-    assert not left.of("cells", SHAPE)
+    (kept,) = left.of("cells", SHAPE)
+    assert len(kept.actions) == 1, "nobody knows whether it was saved"
+    left.settle([kept])
     left.close()
+    assert [path.suffix for path in files()] == [journals.ENDED]
+
+
+def test_a_session_in_which_no_hand_did_anything_is_not_offered() -> None:
+    journal = SessionJournal()
+    annotation = annotated(journal)
+    old = annotation.layer.data
+    action = Action.between("segment", (slice(0, 64),) * 2, old, np.ones_like(old))
+    assert action is not None
+    annotation.run(action, np.ones_like(old))
+    assert [path.suffix for path in files()] == [journals.SUFFIX]
+    journal.end()
+    assert [path.suffix for path in files()] == [journals.ENDED]
 
 
 def test_what_was_done_is_left_over_after_a_crash() -> None:

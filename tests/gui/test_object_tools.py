@@ -417,6 +417,47 @@ def test_a_tool_is_put_away(flat) -> None:
     assert not section.tools.ours["merge"].isChecked()
 
 
+@pytest.mark.parametrize("tool", ["paint", "erase", "pick", "fill"])
+def test_escape_puts_the_tools_of_napari_away_too(flat, tool: str) -> None:
+    labels, button = flat.session.labels, flat.dock.correct.tools.napari[tool]
+    flat.more()
+    flat.click(flat.dock.correct.tools.ours["merge"])
+    flat.click(button)
+    assert str(labels.mode) == tool
+    flat.press(Qt.Key.Key_Escape)
+    assert str(labels.mode) == "pan_zoom"
+    assert not button.isChecked()
+    assert not labels.keymap
+
+
+def test_each_tool_says_what_to_do(flat) -> None:
+    tools = flat.dock.correct.tools
+    for button, words in ((tools.ours["merge"], "Drag from one"), (tools.ours["split"], "Draw a line across")):
+        flat.click(button)
+        assert words in said(flat)
+        flat.click(button)
+        assert words not in said(flat)
+    flat.session.labels.selected_label = 3
+    flat.click(tools.napari["paint"])
+    assert "Paints object 3. New starts another" in said(flat)
+    flat.click(tools.new)
+    assert "Paints object 5." in said(flat)
+
+
+def test_a_selected_object_that_is_not_in_view_is_left_alone(flat, told: list[str]) -> None:
+    flat.more()
+    flat.session.labels.selected_label = 1
+    flat.viewer.scene.camera.center, flat.viewer.scene.camera.zoom = (80, 110), 40
+    flat.qtbot.wait(20)
+    for kind in ("reject", "grow"):
+        flat.click(flat.dock.correct.tools.at_once[kind])
+        assert "The selected object, 1, is not in view" in said(flat)
+        unchanged(flat, told)
+    flat.click(flat.dock.correct.accept)
+    assert "No selected object is in view" in said(flat)
+    assert not flat.session.annotation.marks
+
+
 def test_space_moves_the_image_with_a_tool_in_hand(flat) -> None:
     canvas, labels = flat.viewer.window._qt_viewer.canvas.native, flat.session.labels
     flat.press(Qt.Key.Key_K)

@@ -61,7 +61,7 @@ def test_what_a_crash_left_is_restored_beside_what_is_there(desk, crashed) -> No
     assert not restored.data.any()
     assert not at.session.annotation.known()
     at.viewer.close()
-    at.wait(lambda: ended() == [True, True])
+    assert not Leftovers().of("cells", (96, 96)), "all of it was taken back"
 
 
 def test_what_is_restored_survives_the_next_crash(desk, crashed) -> None:
