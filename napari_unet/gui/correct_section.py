@@ -232,11 +232,12 @@ class CorrectSection(Step):
         plane, seen = self._in_view("slice"), self._in_view("view")
         if plane is None or seen is None:
             return
-        if not under_mouse and not np.any(np.asarray(layer.data[seen]) == number):
-            number = 0
         mark = object_mark(layer.data, plane, number, self._depth()) if number else None
         if mark is None:
-            say(self.count, "No selected object is in view: Pick one, or point at one and press A.")
+            say(self.count, "There is no such object here: Pick one, or point at one and press A.")
+            return
+        if not under_mouse and not np.any(np.asarray(layer.data[seen]) == number):
+            say(self.count, f"The selected object, {number}, is not in view: Pick one, or point at one and press A.")
             return
         annotation.mark(mark)
 

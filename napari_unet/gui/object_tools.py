@@ -151,11 +151,11 @@ class ObjectTools:
                 window = objects.window_around(labels.data, points[0])
             else:
                 number, window = int(labels.selected_label), plane
-                if not np.any(np.asarray(labels.data[self._in_view(labels)]) == number):
-                    raise DataError(
-                        f"The selected object, {number}, is not in view: Pick one, or point at one and press the key."
-                    )
             edit = AT_ONCE[kind](_flat(labels, window), number)
+            if not under_mouse and not np.any(np.asarray(labels.data[self._in_view(labels)]) == number):
+                raise DataError(
+                    f"The selected object, {number}, is not in view: Pick one, or point at one and press the key."
+                )
             if not self._write(kind, window, edit, [number]):
                 raise DataError(f"Object {number} {IDLE.get(kind, 'is as it was')}.")
 

@@ -454,7 +454,7 @@ def test_a_selected_object_that_is_not_in_view_is_left_alone(flat, told: list[st
         assert "The selected object, 1, is not in view" in said(flat)
         unchanged(flat, told)
     flat.click(flat.dock.correct.accept)
-    assert "No selected object is in view" in said(flat)
+    assert "The selected object, 1, is not in view" in said(flat)
     assert not flat.session.annotation.marks
 
 
