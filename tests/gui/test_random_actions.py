@@ -40,6 +40,7 @@ LOUD = "ACTIONS" in os.environ
 
 NAPARIS = {  # where napari fails by itself
     ("labels.py", "_draw"): "painting outside of the image in 3-D",
+    ("_labels_utils.py", "first_nonzero_coordinate"): "painting labels that have fewer axes than the viewer in 3-D",
     ("camera.py", "viewbox_mouse_event"): "a drag that began in 2-D and goes on in 3-D, or the other way round",
 }
 
