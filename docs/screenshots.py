@@ -116,6 +116,23 @@ def take(output: Path, model: str | None, steps: int) -> None:
     picture("light")
     viewer.close()
     pause(0.2)
+    reopen(output)
+
+
+def reopen(output: Path) -> None:
+    """Open the image again after the end: what was done to it is offered."""
+    viewer = open_viewer()
+    viewer.theme = "dark"
+    viewer.window._qt_window.resize(*SIZE)
+    viewer.layers.clear()
+    viewer.open_sample("napari-unet-live", "cells")
+    viewer.reset_view()
+    dock = viewer.window._qt_window.findChild(UNetDock)
+    wait(lambda: not dock.offer.isHidden())
+    pause(0.5)
+    viewer.screenshot(str(output / "restore.png"), canvas_only=False, flash=False)
+    viewer.close()
+    pause(0.2)
 
 
 def fold_of(dock: UNetDock, content: QWidget) -> Fold:

@@ -75,6 +75,9 @@ class Offer(QWidget):
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)
                 labels = add_labels(session, source, each.now(), outlined=outlined)
                 session.set_labels(labels, foreign=True, first=each.labels, done=each.actions, source=source)
+            said = [action.about["model"] for each in kept for action in each.actions if "model" in action.about]
+            for entry in [entry for entry in session.models if said and entry.name == said[-1]]:
+                session.set_model(entry)  # what it was segmented with, maybe one that was taught since
             self._settle(kept)
             self.setVisible(True)
             say(self.line, f"Restored {_said(kept)}.")

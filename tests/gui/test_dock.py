@@ -724,16 +724,22 @@ def test_the_dock_is_closed_and_opened_again(desk, qtbot) -> None:
 
 
 def test_what_was_done_is_offered_again_after_a_normal_end(desk) -> None:
+    from napari_unet.model import Model
+
     at = desk(blobs())
     labels = at.segment()
     labels.paint((10, 10), 50)
     expected = labels.data.copy()
+    used = at.session.model
     at.viewer.close()
     again = desk(blobs())
+    other = models.ModelEntry("another", None, Model.new(width=2, depth=1))
+    again.session.set_model(other)
     again.wait(lambda: not again.dock.offer.isHidden())
     again.click(again.dock.offer.restore)
     np.testing.assert_array_equal(again.session.labels.data, expected)
     assert again.session.annotation.strokes == 1
+    assert again.session.model.name == used.name, "the model that was used last"
 
 
 def test_labels_that_know_no_place_are_laid_over_their_image(desk) -> None:
