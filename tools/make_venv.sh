@@ -33,7 +33,8 @@ fi
 pip() { .venv/bin/python -m pip --disable-pip-version-check "$@"; }
 
 has_nvidia() { [ -e /proc/driver/nvidia/version ] || command -v nvidia-smi >/dev/null; }
-knows_indexes() { pip config list | grep -qE 'index-url|find-links|no-index'; }
+# grep reads to the end: pip would fail at a pipe that is closed before
+knows_indexes() { pip config list | grep -E 'index-url|find-links|no-index' >/dev/null; }
 if [ -z "${TORCH_INDEX:-}" ] && [ "$(uname)" = Linux ] && ! has_nvidia && ! knows_indexes; then
     TORCH_INDEX=$processor_wheels
 fi
