@@ -53,12 +53,12 @@ def main() -> None:
     peaks = {"f32": peak(torch.float32), "bf16": peak(torch.bfloat16), "int8": peak(torch.int8)}
     truth: list[Any] = []
     for (name, precision), engine in engines.items():
-        labels = [decode(model, engine.start(x, whole(x))()) for x in seen]
+        labels = [decode(model, engine.start(x, whole(x)).maps()) for x in seen]
         truth = truth or labels
         row: dict[str, Any] = {"engine": name, "precision": precision}
         for side in chosen.sides:
             x = np.ascontiguousarray(np.resize(seen[0], (seen[0].shape[0], side, side)))
-            seconds = median(lambda engine=engine, x=x: engine.start(x, whole(x))())
+            seconds = median(lambda engine=engine, x=x: engine.start(x, whole(x)).maps())
             row[f"{side}² ms"] = 1000 * seconds
             row[f"{side}² GFLOP/s"] = flops(model, side) / seconds / 1e9
         row["peak GFLOP/s"] = peaks[precision] / 1e9

@@ -6,7 +6,10 @@ folded weights; `convert_model` is not used, for it imports a tracer, takes long
 
 from __future__ import annotations
 
+import time
 import weakref
+from contextlib import suppress
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,8 +18,6 @@ import numpy as np
 from napari_unet.infer.device import half_precision, pick_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import torch
     from numpy.typing import NDArray
 
@@ -26,6 +27,19 @@ if TYPE_CHECKING:
 Limits = dict[str, tuple[float, float]]  # least and most of what comes into a convolution, by the name of that
 
 
+class Pending(Protocol):
+    """A tile under way."""
+
+    def ready(self, seconds: float) -> bool:
+        """Wait so long at most; return whether the maps are there."""
+
+    def maps(self) -> NDArray[np.float32]:
+        """Wait for the maps ``(channel, *spatial)`` of the part that is wanted, 0 to 1, and return them."""
+
+    def cancel(self) -> None:
+        """Let go of the tile, as soon as the device allows it."""
+
+
 class Engine(Protocol):
     """Runs one network on one device."""
 
@@ -33,7 +47,7 @@ class Engine(Protocol):
     def place(self) -> torch.device:
         """Where it computes."""
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
         """Begin with a tile; the next may begin before this one has ended.
 
         Parameters
@@ -42,11 +56,6 @@ class Engine(Protocol):
             Normalised; each spatial axis is a multiple of the network's stride.
         keep : tuple of (start, stop)
             The part of each spatial axis that is wanted.
-
-        Returns
-        -------
-        callable
-            Waits for the maps ``float32 (channel, *spatial)`` of that part, 0 to 1, and returns them.
         """
 
 
@@ -137,7 +146,7 @@ class Torch:
         batch = batch.to(self.place, non_blocking=True).to(self.dtype)
         return batch.to(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
         """See :class:`Engine`; a GPU computes while the caller goes on."""
         import torch
 
@@ -146,17 +155,37 @@ class Torch:
         with torch.inference_mode():
             maps = activate(self.network(self.load(x), keep), self.network.config.classes)[0]
             if self.place.type != "cuda":
-                return lambda: maps.cpu().numpy()
+                return _Computed(maps)
             host = torch.empty(maps.shape, pin_memory=True)
             host.copy_(maps, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
+        return _Computed(host, done)
 
-        def finish() -> NDArray[np.float32]:
-            done.synchronize()
-            return host.numpy()
 
-        return finish
+@dataclass(frozen=True, eq=False)
+class _Computed:
+    """Maps that are there, or on a GPU will be; what was handed to a GPU cannot be taken back."""
+
+    found: torch.Tensor
+    done: torch.cuda.Event | None = None
+
+    def ready(self, seconds: float) -> bool:
+        end = time.monotonic() + seconds
+        while self.done is not None and not self.done.query():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.0005)
+        return True
+
+    def maps(self) -> NDArray[np.float32]:
+        if self.done is not None:
+            self.done.synchronize()
+        found: NDArray[np.float32] = self.found.cpu().numpy()
+        return found
+
+    def cancel(self) -> None:
+        pass
 
 
 class OpenVINO:
@@ -190,16 +219,11 @@ class OpenVINO:
             },
         )
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Callable[[], NDArray[np.float32]]:
+    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
         """See :class:`Engine`; it computes in threads of its own while the caller goes on."""
         request = self._compiled.create_infer_request()
         request.start_async([np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)])
-
-        def finish() -> NDArray[np.float32]:
-            request.wait()
-            return np.array(request.get_output_tensor(0).data[0])
-
-        return finish
+        return _Requested(request)
 
     def _cuts(self, shape: tuple[int, ...], keep: Window) -> NDArray[np.int64]:
         """Return where the graph cuts: ``(depth + 1, [skip, below], [start, stop], axis)``, the output's level last."""
@@ -213,6 +237,25 @@ class OpenVINO:
             cuts[level, 1] = cuts[level, 0] - 2 * np.array([start for start, _ in below])
         cuts[-1, 0] = np.transpose(keep) - np.array([start for start, _ in (windows or held)[0]])
         return cuts
+
+
+@dataclass(frozen=True, eq=False)
+class _Requested:
+    """A tile that OpenVINO computes."""
+
+    request: Any
+
+    def ready(self, seconds: float) -> bool:
+        return bool(self.request.wait_for(round(1000 * seconds)))
+
+    def maps(self) -> NDArray[np.float32]:
+        self.request.wait()
+        return np.array(self.request.get_output_tensor(0).data[0])
+
+    def cancel(self) -> None:
+        self.request.cancel()
+        with suppress(RuntimeError):  # that it was cancelled
+            self.request.wait()
 
 
 def _graph(network: UNet, limits: Limits) -> Any:

@@ -104,11 +104,11 @@ def calibrate(model: Model, tiles: Sequence[NDArray[np.float32]]) -> Job[Limits 
     for done, tile in enumerate(tiles):
         yield Progress(done, len(tiles), "trying 8 bits")
         with _measuring(exact.network, limits):
-            expected.append(decode(model, exact.start(tile, _all(tile))()))
+            expected.append(decode(model, exact.start(tile, _all(tile)).maps()))
     if model.task == "instances" and sum(int(labels.max(initial=0)) for labels in expected) < ENOUGH:
         return None
     engine = OpenVINO(model.network, limits)
-    rounded = [decode(model, engine.start(tile, _all(tile))()) for tile in tiles]
+    rounded = [decode(model, engine.start(tile, _all(tile)).maps()) for tile in tiles]
     return limits if _agreement(model, expected, rounded) >= SAME else {}
 
 

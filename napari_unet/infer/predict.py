@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from itertools import combinations, product
 from typing import TYPE_CHECKING
 
@@ -14,11 +15,11 @@ from napari_unet.infer.tiles import plan_tiles
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from napari_unet.infer.engine import Engine
+    from napari_unet.infer.engine import Engine, Pending
     from napari_unet.infer.tiles import Tile
     from napari_unet.model import Model
     from napari_unet.nets.unet import UNet, Window
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # Pixels of a tile. The halo is computed again by each neighbour, so larger is less work; at these sizes a network
 # of width 24 needs about 1 GB.
 PIXELS = {1: 2**20, 2: 1280**2, 3: 160**3}
+AHEAD = 1  # tiles that are started before the oldest one is waited for: copies and Python's part overlap
+POLL = 0.1  # seconds between two chances to cancel a tile
 
 
 def predict_tiles(
@@ -120,20 +123,25 @@ def _run(engine: Engine, network: UNet, image: NDArray[np.float32], side: int, f
     looks = _mirrorings(image.ndim - 1) if flips else [()]
     steps = list(product(plan, looks))
     maps = np.zeros((network.config.out_channels, *image.shape[1:]), np.float32)
-    last: tuple[Callable[[], NDArray[np.float32]], Tile, tuple[int, ...]] | None = None
-
-    def write() -> None:
-        if last is not None:
-            finish, part, axes = last
-            maps[(slice(None), *part.write)] += np.flip(finish(), axes) / len(looks)
-
-    for done, (part, axes) in enumerate(steps):
-        yield Progress(done, len(steps), "tiles")
-        x = _on_grid(image[(slice(None), *part.read)], network.stride)
-        finish = engine.start(np.flip(x, axes), _mirrored(part, x.shape[1:], axes))
-        write()  # the last one, while this one is computed
-        last = finish, part, axes
-    write()
+    under_way: deque[tuple[Pending, Tile, tuple[int, ...]]] = deque()
+    try:
+        for started in range(len(steps) + AHEAD):
+            if started < len(steps):
+                part, axes = steps[started]
+                x = _on_grid(image[(slice(None), *part.read)], network.stride)
+                pending = engine.start(np.flip(x, axes), _mirrored(part, x.shape[1:], axes))
+                under_way.append((pending, part, axes))
+            if (done := started - AHEAD) < 0:
+                continue
+            yield Progress(done, len(steps), "tiles")
+            pending, part, axes = under_way[0]
+            while not pending.ready(POLL):
+                yield Progress(done, len(steps), "tiles")  # so that it can be cancelled
+            maps[(slice(None), *part.write)] += np.flip(pending.maps(), axes) / len(looks)
+            under_way.popleft()
+    finally:
+        for pending, _, _ in under_way:
+            pending.cancel()
     yield Progress(len(steps), len(steps), "tiles")
     return maps
 

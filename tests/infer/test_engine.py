@@ -70,7 +70,7 @@ def test_engines_agree(config: dict[str, int]) -> None:
     expected = maps(network, x)
     assert np.ptp(expected[0]) > 0.1, "flat maps would prove nothing"
     for each, tolerance in zip(engines(network), (1e-5, 0.05, 0.05), strict=True):
-        found = each.start(x, tuple((0, n) for n in shape))()
+        found = each.start(x, tuple((0, n) for n in shape)).maps()
         assert found.dtype == np.float32
         assert found.shape == expected.shape
         assert np.abs(found - expected).max() < tolerance, type(each)
@@ -86,9 +86,9 @@ def test_a_part_is_what_the_whole_has_there(depth: int, rows: tuple[int, int], c
     x = np.random.default_rng(0).random((1, 96, 96), np.float32)
     expected = maps(network, x)[:, slice(*rows), slice(*columns)]
     exact, _, vino = engines(network)
-    assert np.abs(exact.start(x, (rows, columns))() - expected).max() < 1e-5
-    whole = vino.start(x, ((0, 96), (0, 96)))()[:, slice(*rows), slice(*columns)]
-    assert np.abs(vino.start(x, (rows, columns))() - whole).max() < 1e-5
+    assert np.abs(exact.start(x, (rows, columns)).maps() - expected).max() < 1e-5
+    whole = vino.start(x, ((0, 96), (0, 96))).maps()[:, slice(*rows), slice(*columns)]
+    assert np.abs(vino.start(x, (rows, columns)).maps() - whole).max() < 1e-5
 
 
 def test_several_tiles_may_be_under_way() -> None:
@@ -96,8 +96,22 @@ def test_several_tiles_may_be_under_way() -> None:
     tiles = np.random.default_rng(0).random((3, 1, 32, 32), np.float32)
     for each in engines(network):
         waiting = [each.start(x, ((0, 32), (0, 32))) for x in tiles]
-        for x, finish in zip(tiles, waiting, strict=True):
-            assert np.abs(finish() - maps(network, x)).max() < 0.05
+        for x, pending in zip(tiles, waiting, strict=True):
+            assert np.abs(pending.maps() - maps(network, x)).max() < 0.05
+
+
+def test_a_tile_that_is_cancelled_leaves_the_engine_as_it_was() -> None:
+    network = lived(width=16, depth=3)
+    x = np.random.default_rng(0).random((1, 512, 512), np.float32)
+    everything = ((0, 512), (0, 512))
+    for each in engines(network):
+        expected = each.start(x, everything).maps()
+        for pending in [each.start(x, everything) for _ in range(3)]:
+            pending.cancel()
+        pending = each.start(x, everything)
+        while not pending.ready(0.01):
+            pass
+        np.testing.assert_array_equal(pending.maps(), expected)
 
 
 def test_the_fastest_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:

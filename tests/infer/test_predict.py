@@ -148,6 +148,30 @@ def test_a_job_that_is_closed_can_be_run_again(flips: bool) -> None:
     assert np.abs(again - run(predict_tiles(model, image, "cpu", precise=True, flips=flips))).max() < 1e-5
 
 
+def test_tiles_under_way_are_cancelled_with_their_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled = []
+
+    class Slow:
+        place = torch.device("cpu")
+
+        def start(self, x: Any, keep: Any) -> Any:
+            return self
+
+        def ready(self, seconds: float) -> bool:
+            return False
+
+        def cancel(self) -> None:
+            cancelled.append(self)
+
+    monkeypatch.setattr(predict, "engine_for", lambda *_, **__: Slow())
+    job = predict_tiles(lived(2, 1), picture(2), "cpu", tile=36)
+    first = [next(job) for _ in range(5)]
+    assert {step.done for step in first} == {0}, "it goes on to tell that it waits"
+    assert not cancelled
+    job.close()
+    assert len(cancelled) == 1 + predict.AHEAD
+
+
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"),
     RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory"),
