@@ -24,8 +24,10 @@ from napari_unet.model import Model
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    import torch
     from click.testing import Result
+
+    from napari_unet.infer.engine import Pending
+    from napari_unet.nets.unet import Window
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = ("view", "segment", "evaluate", "train", "demo", "doctor")
@@ -60,16 +62,16 @@ def model(tmp_path: Path, thresholding: Callable[..., Model]) -> Path:
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shape of each array that a network was given."""
-    from napari_unet.nets.unet import UNet
+    from napari_unet.infer.engine import OpenVINO
 
     seen: list[tuple[int, ...]] = []
-    original = UNet.forward
+    original = OpenVINO.start
 
-    def forward(self: UNet, x: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(x.shape))
-        return original(self, x)
+    def start(self: OpenVINO, x: np.ndarray, keep: Window) -> Pending:
+        seen.append((1, *x.shape))
+        return original(self, x, keep)
 
-    monkeypatch.setattr(UNet, "forward", forward)
+    monkeypatch.setattr(OpenVINO, "start", start)
     return seen
 
 

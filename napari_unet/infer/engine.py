@@ -10,6 +10,7 @@ import time
 import weakref
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -200,7 +201,6 @@ class OpenVINO:
     """
 
     def __init__(self, network: UNet, limits: Limits | None = None) -> None:
-        import openvino
         import torch
 
         from napari_unet.nets.unet import fold
@@ -208,7 +208,7 @@ class OpenVINO:
         self.place = torch.device("cpu")
         self._depth, self._ndim = network.config.depth, network.config.ndim
         precision = "bf16" if half_precision(self.place) == torch.bfloat16 else "f32"
-        self._compiled = openvino.Core().compile_model(
+        self._compiled = _core().compile_model(
             _graph(fold(network), limits or {}),
             "CPU",
             {
@@ -237,6 +237,18 @@ class OpenVINO:
             cuts[level, 1] = cuts[level, 0] - 2 * np.array([start for start, _ in below])
         cuts[-1, 0] = np.transpose(keep) - np.array([start for start, _ in (windows or held)[0]])
         return cuts
+
+
+@cache
+def _core() -> Any:
+    """Return OpenVINO's core, one for the whole program and never let go.
+
+    Each sets up a stack for signals and, when it goes, brings back the one before it: of two that do not go in the
+    opposite order of their coming, that one is gone already, and the next Ctrl+C ends the program by SIGSEGV.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 @dataclass(frozen=True, eq=False)

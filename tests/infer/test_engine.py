@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import weakref
 from typing import TYPE_CHECKING
 
@@ -125,6 +127,27 @@ def test_the_fastest_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(engine_for(network, "cpu"), Torch), "without OpenVINO"
     with pytest.raises(DeviceError, match="no device 'tpu'"):
         engine_for(network, "tpu")
+
+
+def test_signals_are_heard_after_engines_that_went_in_any_order() -> None:
+    program = """
+import gc, signal
+from napari_unet.infer.engine import OpenVINO
+from napari_unet.nets.config import UNetConfig
+from napari_unet.nets.unet import UNet
+
+first, second = (OpenVINO(UNet(UNetConfig(width=2, depth=1))) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("heard")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
 
 
 def test_an_engine_goes_with_its_network() -> None:
