@@ -20,6 +20,7 @@ from napari_unet.infer.device import pick_device
 from napari_unet.infer.engine import OpenVINO, quantise, torch_engine
 from napari_unet.infer.image import rescale
 from napari_unet.infer.instances import decode
+from napari_unet.infer.merge import pairs
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ TILES = 8  # to measure and compare on: a hundred objects or so
 SIDE = {1: 2**16, 2: 512, 3: 64}  # pixels of each of them
 WORTH = {1: 2**25, 2: 4096**2, 3: 256**3}  # pixels of a job from which it pays to spend seconds on that
 ENOUGH = 20  # objects; with fewer it is decided on the next image
-SAME = 0.99  # AP at IoU .90 against float32, or share of pixels of the same class
+SAME = 0.99  # AP against float32, or share of pixels of the same class
+ALIKE = 0.9  # IoU of an object with itself; above .5 no two can be the same as a third
 # The largest of 100,000 values: one outlier would leave all others fewer steps.
 RARE = 1e-5
 FINEST = 2  # levels that stay in 16 bits
@@ -150,11 +152,13 @@ def _measuring(network: UNet, limits: Limits) -> Iterator[None]:
 def _agreement(model: Model, truth: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> float:
     if model.task == "classes":
         return float(np.mean([np.mean(a == b) for a, b in zip(truth, found, strict=True)]))
-    from napari_unet.learn.matching import match_objects
-
-    matched = [match_objects(a, b, 0.9) for a, b in zip(truth, found, strict=True)]
-    pairs = sum(len(each.truth) for each in matched)
-    return pairs / max(pairs + sum(len(each.missed) + len(each.spurious) for each in matched), 1)
+    same = total = 0
+    for a, b in zip(truth, found, strict=True):
+        sizes = np.bincount(a.ravel()), np.bincount(b.ravel())
+        shared = [(m, n, count) for m, n, count in pairs(a.ravel(), b.ravel()) if m and n]
+        same += sum(count >= ALIKE * (sizes[0][m] + sizes[1][n] - count) for m, n, count in shared)
+        total += sum(int(np.count_nonzero(each[1:])) for each in sizes)
+    return same / max(total - same, 1)
 
 
 def _all(tile: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:

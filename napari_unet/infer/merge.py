@@ -120,7 +120,7 @@ def exchanged(
     may_go &= 2 * np.bincount(there, weights=known.ravel(), minlength=len(names)) < sizes[0]
     may_go[0] = may_come[0] = False
     goes, comes = goes & may_go, comes & may_come
-    same = [(a, b) for a, b, n in _pairs(there, here) if 2 * n > min(sizes[0][a], sizes[1][b]) and may_go[a]]
+    same = [(a, b) for a, b, n in pairs(there, here) if 2 * n > min(sizes[0][a], sizes[1][b]) and may_go[a]]
     same = [(a, b) for a, b in same if may_come[b]]
     while more := [(a, b) for a, b in same if goes[a] != comes[b]]:
         for a, b in more:
@@ -137,7 +137,7 @@ def _kin(kept: NDArray[Any], found: NDArray[np.int64]) -> dict[int, int]:
     sizes = dict(zip(corrected.tolist(), whole.tolist(), strict=True))
     best: dict[int, int] = {}
     taken: set[int] = set()
-    for mine, theirs, shared in _pairs(kept[sure], found[sure]):
+    for mine, theirs, shared in pairs(kept[sure], found[sure]):
         if theirs and theirs not in best and mine not in taken and 2 * shared >= sizes[mine]:
             best[theirs] = mine
             taken.add(mine)
@@ -193,14 +193,14 @@ def _join_across_edges(old: NDArray[Any], result: NDArray[np.int64], region: tup
             meet = (here > fresh) & (beyond > 0)
             done: set[int] = set()
             given: set[int] = set()  # of two that were found apart, only one goes on
-            for mine, theirs, _ in _pairs(here[meet], beyond[meet]):
+            for mine, theirs, _ in pairs(here[meet], beyond[meet]):
                 if mine not in done and theirs not in given:
                     done.add(mine)
                     given.add(theirs)
                     result[result == mine] = theirs
 
 
-def _pairs(a: NDArray[Any], b: NDArray[Any]) -> list[tuple[int, int, int]]:
+def pairs(a: NDArray[Any], b: NDArray[Any]) -> list[tuple[int, int, int]]:
     """Return the pairs of numbers in two arrays and how often each occurs, the most frequent first."""
     if not a.size:
         return []
