@@ -137,6 +137,7 @@ from napari_unet.nets.config import UNetConfig
 from napari_unet.nets.unet import UNet
 
 first, second = (OpenVINO(UNet(UNetConfig(width=2, depth=1))) for _ in range(2))
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background does not hear it
 del first
 gc.collect()
 del second
