@@ -46,14 +46,16 @@ FINEST = 2  # levels that stay in 16 bits
 
 
 def consider(model: Model, seen: Seen, factor: float, device: str = "auto") -> Job[None]:
-    """Find out, once for each model, whether 8 bits give the same labels, and let it use them if they do.
+    """Let a model use 8 bits on a large image if they give the same labels; that is found out once for each model.
+
+    A small image is always seen in 16 bits, so that its labels do not depend on what was segmented before.
 
     Parameters
     ----------
     model : Model
         What will segment the image.
     seen : Seen
-        The image; on a small one nothing is done, for to find out takes seconds.
+        The image.
     factor : float
         By how much it is enlarged before the network sees it.
     device : str
@@ -65,19 +67,21 @@ def consider(model: Model, seen: Seen, factor: float, device: str = "auto") -> J
         Tiles done.
     """
     network = model.network
-    if pick_device(device).type != "cpu" or find_spec("openvino") is None or network in _known:
+    if pick_device(device).type != "cpu" or find_spec("openvino") is None:
         return
-    path = _path(model)
-    limits = _read(path, network)
-    if limits is None:
-        if prod(seen.shape) * factor**model.ndim < WORTH[model.ndim]:
-            return
-        limits = yield from calibrate(model, _tiles(model, seen, factor))
+    quantise(network, None)
+    if prod(seen.shape) * factor**model.ndim < WORTH[model.ndim]:  # before the weights are read for their name
+        return
+    if network not in _known:
+        path = _path(model)
+        limits = _read(path, network)
         if limits is None:
-            return
-        _write(path, limits)
-    _known[network] = True
-    quantise(network, limits or None)
+            limits = yield from calibrate(model, _tiles(model, seen, factor))
+            if limits is None:
+                return
+            _write(path, limits)
+        _known[network] = limits
+    quantise(network, _known[network] or None)
 
 
 def calibrate(model: Model, tiles: Sequence[NDArray[np.float32]]) -> Job[Limits | None]:
@@ -165,7 +169,7 @@ def _all(tile: NDArray[np.float32]) -> tuple[tuple[int, int], ...]:
     return tuple((0, n) for n in tile.shape[1:])
 
 
-_known: weakref.WeakKeyDictionary[UNet, bool] = weakref.WeakKeyDictionary()
+_known: weakref.WeakKeyDictionary[UNet, Limits] = weakref.WeakKeyDictionary()
 
 
 def _path(model: Model) -> Path:
