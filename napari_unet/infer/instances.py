@@ -9,6 +9,8 @@ import numpy as np
 from scipy import ndimage as ndi
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from napari_unet.model import DecodeSettings, Model
@@ -24,7 +26,9 @@ def decode(model: Model, maps: NDArray[np.float32]) -> NDArray[np.uint8] | NDArr
     return decode_instances(maps, len(model.classes), model.decode)
 
 
-def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSettings) -> NDArray[np.uint32]:
+def decode_instances(
+    maps: NDArray[np.float32], classes: int, settings: DecodeSettings, cut: Sequence[tuple[bool, bool]] = ()
+) -> NDArray[np.uint32]:
     """Cut the foreground into objects.
 
     The distance, less the boundary, is a relief with a hill for each object. Watershed gives each top its basin;
@@ -40,6 +44,9 @@ def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSe
         Class channels, background included.
     settings : DecodeSettings
         The thresholds.
+    cut : sequence of (bool, bool)
+        For each axis, whether the image goes on before and after it: an object there is not dropped for having no
+        middle or being small, for it is not seen whole.
 
     Returns
     -------
@@ -65,8 +72,15 @@ def decode_instances(maps: NDArray[np.float32], classes: int, settings: DecodeSe
     objects = _joined(basins, relief, heights, settings.seed)
     middles = np.zeros(count + 1, np.float32)
     np.maximum.at(middles, objects[basins[foreground]], distance[foreground])
-    objects[middles[objects] < settings.middle] = 0
-    return _renumber(objects[basins], settings.min_size)
+    whole = np.ones(count + 1, bool)
+    for axis, ends in enumerate(cut):
+        for end in (0, -1):
+            if ends[end]:
+                whole[objects[np.take(basins, end, axis)]] = False
+    objects[(middles[objects] < settings.middle) & whole[objects]] = 0
+    sizes = np.bincount(objects[basins].ravel(), minlength=count + 1)
+    objects[(sizes[objects] < settings.min_size) & whole[objects]] = 0
+    return _renumber(objects)[basins]
 
 
 def _joined(
@@ -117,12 +131,9 @@ def decode_classes(maps: NDArray[np.float32], classes: int) -> NDArray[np.uint8]
     return best
 
 
-def _renumber(labels: NDArray[np.integer], min_size: int) -> NDArray[np.uint32]:
-    """Drop small objects and number the rest from 1 without gaps."""
-    sizes = np.bincount(labels.ravel())
-    kept = sizes >= max(min_size, 1)
-    kept[0] = False
-    numbers = np.zeros(len(sizes), np.uint32)
-    numbers[kept] = np.arange(1, kept.sum() + 1, dtype=np.uint32)
-    renumbered: NDArray[np.uint32] = numbers[labels]
-    return renumbered
+def _renumber(objects: NDArray[np.int64]) -> NDArray[np.uint32]:
+    """Return the objects of all basins with numbers from 1 without gaps; 0 stays 0."""
+    kept = np.zeros(len(objects), np.uint32)
+    kept[objects] = 1
+    kept[0] = 0
+    return (np.cumsum(kept, dtype=np.uint32) * kept)[objects]

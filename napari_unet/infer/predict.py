@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from itertools import combinations, product
 from typing import TYPE_CHECKING
@@ -40,8 +41,9 @@ def predict_tiles(
     precise: bool = False,
     flips: bool = False,
     waited_for: bool = False,
+    region: Sequence[slice] | None = None,
 ) -> Job[NDArray[np.float32]]:
-    """Run the network over an image.
+    """Run the network over an image, or a region of it.
 
     Parameters
     ----------
@@ -59,6 +61,8 @@ def predict_tiles(
         Give the mean over all ways to mirror the image along its spatial axes: 2, 4 or 8 in 1, 2 or 3 dimensions.
     waited_for : bool
         Whether somebody waits for the answer, see :func:`~napari_unet.infer.engine.engine_for`.
+    region : sequence of slice, optional
+        The part of each spatial axis that is wanted, start and stop given.
 
     Yields
     ------
@@ -68,7 +72,7 @@ def predict_tiles(
     Returns
     -------
     float32 array, ``(channel, *spatial)``
-        Class probabilities, then boundary and distance; 0 to 1.
+        Class probabilities, then boundary and distance; 0 to 1. Of the region, if one is given.
 
     Raises
     ------
@@ -78,10 +82,12 @@ def predict_tiles(
     import torch
 
     engine = engine_for(model.network, device, precise=precise, waited_for=waited_for)
-    side = tile or longest_side(image.shape[1:], PIXELS[model.ndim])
+    wanted = list(region or (slice(0, n) for n in image.shape[1:]))
+    reach = [min(n, w.stop - w.start + 2 * model.network.halo) for n, w in zip(image.shape[1:], wanted, strict=True)]
+    side = tile or longest_side(reach, PIXELS[model.ndim])
     while True:
         try:
-            return (yield from _run(engine, model.network, image, side, flips))
+            return (yield from _run(engine, model.network, image, side, wanted, flips))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -90,7 +96,21 @@ def predict_tiles(
                 raise DeviceError(f"The memory of {engine.place} is too small even for one tile: {mend}.") from error
         if engine.place.type == "cuda":
             torch.cuda.empty_cache()
-        side = min(side, max(image.shape[1:])) // 2
+        side = min(side, max(reach)) // 2
+
+
+def flat_maps(model: Model, value: float, device: str = "auto") -> NDArray[np.float32]:
+    """Return the maps ``(channel,)`` of a pixel around which, as far as the network sees, all pixels have one value."""
+    known = _flat.setdefault(model.network, {})
+    if value not in known:
+        side = -(-(2 * model.network.halo + 1) // model.network.stride) * model.network.stride
+        x = np.full((model.config.in_channels, *[side] * model.ndim), value, np.float32)
+        middle = ((side // 2, side // 2 + 1),) * model.ndim
+        known[value] = engine_for(model.network, device).start(x, middle).maps().ravel()
+    return known[value]
+
+
+_flat: weakref.WeakKeyDictionary[UNet, dict[float, NDArray[np.float32]]] = weakref.WeakKeyDictionary()
 
 
 def features(model: Model, image: NDArray[np.float32], device: str = "auto") -> NDArray[np.float32]:
@@ -118,11 +138,13 @@ def longest_side(shape: Sequence[int], pixels: int) -> int:
     return max(shape)
 
 
-def _run(engine: Engine, network: UNet, image: NDArray[np.float32], side: int, flips: bool) -> Job[NDArray[np.float32]]:
-    plan = plan_tiles(image.shape[1:], side, network.halo, network.stride)
+def _run(
+    engine: Engine, network: UNet, image: NDArray[np.float32], side: int, region: list[slice], flips: bool
+) -> Job[NDArray[np.float32]]:
+    plan = plan_tiles(image.shape[1:], side, network.halo, network.stride, region)
     looks = _mirrorings(image.ndim - 1) if flips else [()]
     steps = list(product(plan, looks))
-    maps = np.zeros((network.config.out_channels, *image.shape[1:]), np.float32)
+    maps = np.zeros((network.config.out_channels, *(r.stop - r.start for r in region)), np.float32)
     under_way: deque[tuple[Pending, Tile, tuple[int, ...]]] = deque()
     try:
         for started in range(len(steps) + AHEAD):
@@ -137,7 +159,8 @@ def _run(engine: Engine, network: UNet, image: NDArray[np.float32], side: int, f
             pending, part, axes = under_way[0]
             while not pending.ready(POLL):
                 yield Progress(done, len(steps), "tiles")  # so that it can be cancelled
-            maps[(slice(None), *part.write)] += np.flip(pending.maps(), axes) / len(looks)
+            here = (slice(w.start - r.start, w.stop - r.start) for w, r in zip(part.write, region, strict=True))
+            maps[(slice(None), *here)] += np.flip(pending.maps(), axes) / len(looks)
             under_way.popleft()
     finally:
         for pending, _, _ in under_way:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,12 @@ def scale_factor(model: Model, diameter: float | None) -> float:
         raise ImageError(f"The diameter is {diameter}, expected pixels from 1 up: give the width of an object.")
     if diameter is None or model.diameter is None:
         return 1.0
-    return float(np.clip(model.diameter / diameter, 0.05, 8))
+    return float(as_fraction(float(np.clip(model.diameter / diameter, 0.05, 8))))
+
+
+def as_fraction(factor: float) -> Fraction:
+    """Return a factor by which whole pixels come to lie on whole pixels again soon, so that blocks fit together."""
+    return Fraction(factor).limit_denominator(20)  # .05 is the least, and no other is changed by more than 1 in 40
 
 
 def may_enlarge(model: Model, diameter: float | None, shape: Sequence[int]) -> bool:

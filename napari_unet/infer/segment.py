@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError
-from napari_unet.infer import int8
+from napari_unet.infer import blocks, int8
+from napari_unet.infer.blocks import at_scale
 from napari_unet.infer.familiar import choose, middle, plane_of
-from napari_unet.infer.image import guess_axes, normalise, percentiles, rescale, resize, select_channels
-from napari_unet.infer.instances import decode
+from napari_unet.infer.image import guess_axes, normalise, percentiles, select_channels
 from napari_unet.infer.predict import predict_tiles
-from napari_unet.infer.scale import find_scale
-from napari_unet.jobs import Job, Progress, as_part, run
+from napari_unet.infer.scale import as_fraction, find_scale
+from napari_unet.infer.stitch import Stitching
+from napari_unet.infer.tiles import within
+from napari_unet.jobs import Job, Progress, T, as_part, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -196,24 +198,35 @@ def segment_job(
     began = time.perf_counter()
     ready = yield from get_ready(model, image, axes, settings)
     model, seen = ready.model, ready.seen
-    spans = [range(*r.indices(n)) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
-    leading = [len(span) for span in spans[: -model.ndim]]
-    plane = [slice(span.start, span.stop) for span in spans[-model.ndim :]]
-    labels: NDArray[Any] = np.zeros([len(span) for span in spans], np.uint8 if model.task == "classes" else np.uint32)
-    last = broken = 0
-    for done, index in enumerate(np.ndindex(*leading)):
-        part, bad = seen.read([*(span[i] for span, i in zip(spans, index, strict=False)), *plane])
+    wanted = [slice(*r.indices(n)[:2]) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
+    each = blocks.plan(ready, wanted)
+    faces = blocks.faces_of(ready, each)
+    stitching = Stitching([block.place for block in each])
+    labels: NDArray[Any] = np.zeros(
+        [w.stop - w.start for w in wanted], np.uint8 if model.task == "classes" else np.uint32
+    )
+    broken = 0
+    for done, block in enumerate(each):
+        found, bad = yield from _counted(blocks.look(ready, block, faces[block.place]), done, len(each))
+        labels[within(block.write, wanted)] = found.labels
+        stitching.add(block.place, found)
         broken += bad
-        maps = yield from _counted(ready.maps(part), done, int(np.prod(leading)))
-        found = decode(model, maps)
-        if model.task == "instances":
-            found[found > 0] += np.uint32(last)
-            last = max(last, int(found.max(initial=0)))
-        labels[index] = found
-    each = {"Z": "slice", "T": "frame"}.get(seen.axes[len(leading) - 1]) if leading and leading[-1] > 1 else None
-    alone = [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
-    notes = (*seen.notes, *ready.notes, *alone, *_said(broken))
+    if model.task == "instances":
+        numbers = stitching.numbers()
+        for block in each:
+            here = within(block.write, wanted)
+            labels[here] = numbers[block.place].lookup()[labels[here]]
+    notes = (*seen.notes, *ready.notes, *_alone(ready, wanted), *_said(broken))
     return Segmentation(labels, notes, time.perf_counter() - began, ready.used)
+
+
+def _alone(ready: Ready, region: Sequence[slice]) -> list[str]:
+    """Say that slices are looked at one by one, where they are."""
+    lead = len(ready.seen.shape) - ready.model.ndim
+    if not lead or region[lead - 1].stop - region[lead - 1].start < 2 or ready.model.task == "classes":
+        return []
+    each = {"Z": "slice", "T": "frame"}.get(ready.seen.axes[lead - 1])
+    return [f"each {each} by itself: what goes on in the next one has another number there"] if each else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,10 +256,17 @@ class Ready:
     settings: SegmentSettings
     notes: tuple[str, ...]
 
-    def maps(self, part: NDArray[np.float32]) -> Job[NDArray[np.float32]]:
-        """Return the maps of a part that was read, ``float32 (channel, *spatial)``, in its own size."""
-        job = predict_tiles(self.model, rescale(part, self.factor), self.settings.device, flips=self.settings.flips)
-        return resize((yield from job), part.shape[1:])
+    @property
+    def grid(self) -> int:
+        """Parts that begin at multiples of so many pixels are seen as in the whole image."""
+        return self.model.network.stride * as_fraction(self.factor).denominator
+
+    def maps(self, part: NDArray[np.float32], keep: Sequence[slice] | None = None) -> Job[NDArray[np.float32]]:
+        """Return the maps of a part that was read, or a region of it, ``float32 (channel, *spatial)``, in its own size."""
+        wanted = keep or [slice(0, n) for n in part.shape[1:]]
+        return at_scale(
+            self.model, part, wanted, as_fraction(self.factor), self.settings.device, flips=self.settings.flips
+        )
 
 
 def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: SegmentSettings) -> Job[Ready]:
@@ -369,6 +389,6 @@ def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
     return replace(model, decode=replace(model.decode, **own)) if own else model
 
 
-def _counted(job: Job[NDArray[np.float32]], done: int, total: int) -> Job[NDArray[np.float32]]:
-    """Count the tiles of one slice among those of all."""
+def _counted(job: Job[T], done: int, total: int) -> Job[T]:
+    """Count the tiles of one block among those of all."""
     return as_part(job, lambda p: Progress(done * p.total + p.done, total * p.total, p.message))

@@ -28,8 +28,68 @@ class Tile:
     write: Slices
 
 
-def plan_tiles(shape: Sequence[int], tile: int, halo: int, stride: int) -> list[Tile]:
-    """Cut an image into tiles whose results together equal the result of the whole.
+@dataclass(frozen=True)
+class Block:
+    """A part of an image that is segmented by itself; its neighbours see a margin of it too.
+
+    Attributes
+    ----------
+    place : tuple of int
+        Where it stands in the grid of blocks, one for each axis.
+    write, view : tuple of slice
+        What it writes, and that with the margin, one for each axis, in pixels; no two blocks write the same pixel.
+    """
+
+    place: tuple[int, ...]
+    write: Slices
+    view: Slices
+
+    @property
+    def inner(self) -> Slices:
+        """What it writes, in pixels of its view."""
+        return within(self.write, self.view)
+
+
+def within(part: Sequence[slice], whole: Sequence[slice]) -> Slices:
+    """Return a part, given in pixels of an image, in pixels of a larger part of it."""
+    return tuple(slice(p.start - w.start, p.stop - w.start) for p, w in zip(part, whole, strict=True))
+
+
+def plan_blocks(
+    shape: Sequence[int], sides: Sequence[int], margins: Sequence[int], region: Sequence[slice] | None = None
+) -> list[Block]:
+    """Cut an image, or a region of it, into blocks.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the image.
+    sides, margins : sequence of int
+        What a block writes along each axis at most, and how far beyond that it sees. Blocks begin at multiples of
+        their side, counted from the image's corner, so that they fit the pieces of an array on disk.
+    region : sequence of slice, optional
+        The part that is wanted, start and stop given; what blocks see is not bound by it.
+
+    Returns
+    -------
+    list of Block
+        Row by row.
+    """
+    axes = []
+    for size, side, margin, r in zip(shape, sides, margins, region or [slice(0, n) for n in shape], strict=True):
+        starts = range(r.start // side * side, r.stop, side)
+        writes = [(max(at, r.start), min(at + side, r.stop)) for at in starts]
+        axes.append([(slice(a, b), slice(max(a - margin, 0), min(b + margin, size))) for a, b in writes])
+    return [
+        Block(place, *(tuple(axes[i][k][which] for i, k in enumerate(place)) for which in (0, 1)))
+        for place in product(*(range(len(parts)) for parts in axes))
+    ]
+
+
+def plan_tiles(
+    shape: Sequence[int], tile: int, halo: int, stride: int, region: Sequence[slice] | None = None
+) -> list[Tile]:
+    """Cut an image, or a region of it, into tiles whose results together equal the result of the whole.
 
     That holds (to rounding) when tiles start on the pooling grid, see `halo` pixels beyond what they
     write, and no layer of the network looks at spatial statistics.
@@ -45,13 +105,16 @@ def plan_tiles(shape: Sequence[int], tile: int, halo: int, stride: int) -> list[
         Radius of the receptive field.
     stride : int
         Spacing of the pooling grid.
+    region : sequence of slice, optional
+        The part of the image that is wanted, start and stop given; what is read around it is as far as they see.
 
     Returns
     -------
     list of Tile
-        Row by row; their `write` parts cover the image once.
+        Row by row; their `write` parts, in pixels of the image, cover the region once.
     """
-    axes = [_cut(size, tile, halo, stride) for size in shape]
+    wanted = region or [slice(0, size) for size in shape]
+    axes = [_cut(size, w.start, w.stop, tile, halo, stride) for size, w in zip(shape, wanted, strict=True)]
     return [
         Tile(
             read=tuple(slice(r0, r1) for r0, r1, _, _ in parts),
@@ -62,21 +125,18 @@ def plan_tiles(shape: Sequence[int], tile: int, halo: int, stride: int) -> list[
     ]
 
 
-def _cut(size: int, tile: int, halo: int, stride: int) -> list[tuple[int, int, int, int]]:
-    """Cut one axis into reads of equal length; return (read from, to, write from, to) of each.
+def _cut(size: int, start: int, stop: int, tile: int, halo: int, stride: int) -> list[tuple[int, int, int, int]]:
+    """Cut a part of one axis into reads of equal length; return (read from, to, write from, to) of each.
 
-    The first and the last need a halo on one side only, and write so much more.
+    The first and the last see what lies beyond the part, but not beyond the image, and write so much more.
     """
-    if size <= tile:
-        return [(0, size, 0, size)]
     halo = ceil(halo / stride) * stride  # a read that starts on the grid
+    low, high = max(start - halo, 0) // stride * stride, min(-(-(stop + halo) // stride) * stride, size)
     longest = max(tile // stride * stride, 2 * halo + stride)
-    if size <= longest:
-        return [(0, size, 0, size)]
-    count = ceil((size - 2 * halo) / (longest - 2 * halo))
-    length = ceil((size + 2 * halo * (count - 1)) / count / stride) * stride
-    starts = [i * (length - 2 * halo) for i in range(count)]
-    return [
-        (at, min(at + length, size), at + halo * (at > 0), min(at + length, size) - halo * (at < starts[-1]))
-        for at in starts
-    ]
+    if high - low <= max(tile, longest):
+        return [(low, high, start, stop)]
+    count = ceil((high - low - 2 * halo) / (longest - 2 * halo))
+    length = ceil((high - low + 2 * halo * (count - 1)) / count / stride) * stride
+    reads = [(at, min(at + length, high)) for at in range(low, low + count * (length - 2 * halo), length - 2 * halo)]
+    ends = [start, *(at + halo for at, _ in reads[1:]), stop]
+    return [(*read, ends[i], ends[i + 1]) for i, read in enumerate(reads)]

@@ -80,7 +80,7 @@ def test_of_a_stack_no_more_than_a_slice_is_read_at_once(
     labels = run(segment_job(thresholding(), lazy, "ZYX", region=region)).labels
     assert labels.shape == (4, 48, 58)
     assert labels.max() == 4
-    assert max(read) <= 48 * 58
+    assert max(read) <= stack[0].size
 
 
 def test_a_model_of_three_dimensions_joins_slices(thresholding: Callable[..., Model]) -> None:
@@ -211,7 +211,8 @@ def test_flips_change_nothing_for_a_model_that_sees_each_pixel_for_itself(
         found = run(segment_job(model, stack, "ZYX", SegmentSettings(flips=True)), steps.append).labels
         assert (found == expected).all()
         assert found.any()
-        assert steps[-1].done == steps[-1].total == looks * once[-1].total
+        assert steps[-1].done == steps[-1].total
+        assert max(step.total for step in steps) == looks * max(step.total for step in once)
         done = [step.done / step.total for step in steps]
         assert done == sorted(done)
     assert (model.segment(stack, axes="ZYX", flips=True) == expected).all()
