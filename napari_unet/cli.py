@@ -133,7 +133,7 @@ def segment(
     An image that cannot be read or segmented is reported, the others go on, and the exit code is 2; a path that is
     not there ends the command before it begins.
     """
-    from napari_unet.exchange.files import found, found_in_words, plan, segment_file
+    from napari_unet.exchange.files import found_in_words, plan, segment_file
 
     settings = segment_settings(channel, diameter, device, set_, flips=flips)
     check_json(json_)
@@ -150,9 +150,9 @@ def segment(
             record["error"] = in_words(error)
             typer.echo(f"{image.name}  FAILED: {record['error']}", err=True)
         else:
-            record |= {"labels": str(target), **found(loaded, result.labels)}
+            record |= {"labels": str(target), **result.found}
             record |= {"seconds": round(result.seconds, 3), "notes": list(result.notes)}
-            if result.model is not None and result.model.name != loaded.name:
+            if result.model.name != loaded.name:
                 record["segmented_by"] = result.model.name
             words = [image.name, found_in_words(record), f"{result.seconds:.1f} s", *result.notes]
             typer.echo("  ".join(words), err=json_ == "-")

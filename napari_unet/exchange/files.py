@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, UnetError
-from napari_unet.exchange.labels import write_tiff, write_zarr, written_here
+from napari_unet.exchange.blockwise import Result, is_large, segment_blockwise
+from napari_unet.exchange.labels import write_tiff, written_here
+from napari_unet.exchange.ome_zarr import write_zarr
 from napari_unet.infer.image import check_axes
 from napari_unet.infer.read import list_images, read_image, read_labels
 from napari_unet.infer.segment import segment_job
@@ -129,8 +131,8 @@ def may_be_corrected(target: Path) -> bool:
 
 def segment_file(
     model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None
-) -> Job[Segmentation]:
-    """Read an image, segment it and write its labels, whole or not at all.
+) -> Job[Result]:
+    """Read an image, segment it and write its labels, whole or not at all; a large one block by block.
 
     Parameters
     ----------
@@ -155,10 +157,12 @@ def segment_file(
     """
     yield Progress(0, 1, f"reading {image.name}")
     picture = read_image(image)
+    if is_large(picture):
+        return (yield from segment_blockwise(model, image, target, settings, axes))
     named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
     result = yield from segment_job(model, picture.data, named, settings)
     write_labels(target, result, model, named, picture.scale, picture.name)
-    return result
+    return Result(found(model, result.labels), result.notes, result.seconds, result.model or model)
 
 
 def write_labels(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from napari.layers import Image
-    from numpy.typing import NDArray
 
     from napari_unet.exchange.files import Planned
     from napari_unet.gui.layers import Source
@@ -209,21 +208,23 @@ def _within(name: str, before: int, total: int, progress: Progress) -> Progress:
 
 def _into_layer(entry: ModelEntry, item: Item) -> Job[Outcome | None]:
     """Segment an open image and offer the result until it is taken; who takes it tells the outcome."""
+    from napari_unet.exchange.files import found
+
     source = item.source
-    found = yield from runs.segment_part(entry, source, item.settings, whole(source.shape), None)
-    outcome = _done(item.name, entry.get(), found.found, found.notes, layer=item.layer)
+    run = yield from runs.segment_part(entry, source, item.settings, whole(source.shape), None)
+    outcome = _done(item.name, found(entry.get(), run.found), run.notes, layer=item.layer)
     while True:
-        offer = Offer(found, outcome)
+        offer = Offer(run, outcome)
         yield Progress(1, 1, "writing", payload=offer)
         answer = yield from offer.answer()
         if answer is None:
             return None
-        found = yield from runs.join(found, answer.there)
+        run = yield from runs.join(run, answer.there)
 
 
 def _into_file(model: Model, item: Item, planned: Planned, overwrite: bool) -> Job[Outcome | None]:
     """Segment an open image into a label file."""
-    from napari_unet.exchange.files import may_be_corrected, write_labels
+    from napari_unet.exchange.files import found, may_be_corrected, write_labels
     from napari_unet.infer.segment import segment_job
 
     source, target = item.source, planned.target
@@ -231,7 +232,8 @@ def _into_file(model: Model, item: Item, planned: Planned, overwrite: bool) -> J
     if not overwrite and may_be_corrected(target):  # since the batch began
         return _hindered(item.name, replace(planned, kept=True), layer=item.layer)
     write_labels(target, result, model, source.axes, item.scale, item.name)
-    return _done(item.name, model, result.labels, runs.for_people(result.notes), layer=item.layer, target=target)
+    record = found(model, result.labels)
+    return _done(item.name, record, runs.for_people(result.notes), layer=item.layer, target=target)
 
 
 def _from_file(model: Model, planned: Planned, settings: SegmentSettings, overwrite: bool) -> Job[Outcome | None]:
@@ -241,14 +243,13 @@ def _from_file(model: Model, planned: Planned, settings: SegmentSettings, overwr
     if not overwrite and may_be_corrected(planned.target):  # since the batch began, maybe hours ago
         return _hindered(planned.image.name, replace(planned, kept=True), image=planned.image)
     result = yield from segment_file(model, planned.image, planned.target, settings)
-    notes = runs.for_people(result.notes)
-    return _done(planned.image.name, model, result.labels, notes, image=planned.image, target=planned.target)
+    where = {"image": planned.image, "target": planned.target}
+    return _done(planned.image.name, result.found, runs.for_people(result.notes), **where)
 
 
-def _done(name: str, model: Model, labels: NDArray[Any], notes: tuple[str, ...], **where: Any) -> Outcome:
-    from napari_unet.exchange.files import found, found_in_words
+def _done(name: str, record: Mapping[str, Any], notes: tuple[str, ...], **where: Any) -> Outcome:
+    from napari_unet.exchange.files import found_in_words
 
-    record = found(model, labels)
     return Outcome(name, "done", found_in_words(record), record.get("objects"), notes, **where)
 
 

@@ -1,9 +1,8 @@
-"""One block of an image to its objects: read, look at, cut into objects; the same for a slide, a stack and a cluster."""
+"""One block of an image to its objects: read, look at, cut apart; the same for a slide, a stack and a cluster."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
-from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,7 @@ from napari_unet.jobs import Job, Progress, as_part
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from concurrent.futures import Future
+    from fractions import Fraction
 
     from numpy.typing import NDArray
 
@@ -215,7 +215,9 @@ def at_scale(
     up, down = factor.numerator, factor.denominator
     whole = np.pad(part, [(0, 0), *((0, -n % down) for n in part.shape[1:])], mode="edge")
     cells = [n // down for n in whole.shape[1:]]
-    wide = [slice(max(k.start // down - 1, 0), min(-(-k.stop // down) + 1, n)) for k, n in zip(keep, cells, strict=True)]
+    wide = [
+        slice(max(k.start // down - 1, 0), min(-(-k.stop // down) + 1, n)) for k, n in zip(keep, cells, strict=True)
+    ]
     region = [slice(w.start * up, w.stop * up) for w in wide]
     large = resize(whole, [n * up for n in cells])
     maps = yield from predict_tiles(model, large, device, flips=flips, region=region)

@@ -99,6 +99,11 @@ def quantise(network: UNet, limits: Limits | None) -> None:
         _limits[network] = limits
 
 
+def quantised(network: UNet) -> Limits | None:
+    """Return the limits that :func:`quantise` was given last."""
+    return _limits.get(network)
+
+
 def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) -> Torch:
     """Return the torch engine for a network; for parameters and errors see :func:`engine_for`."""
     place, made = pick_device(device), _made.setdefault(network, {})

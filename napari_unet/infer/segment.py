@@ -198,7 +198,9 @@ def segment_job(
     began = time.perf_counter()
     ready = yield from get_ready(model, image, axes, settings)
     model, seen = ready.model, ready.seen
-    wanted = [slice(*r.indices(n)[:2]) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)]
+    wanted = [
+        slice(*r.indices(n)[:2]) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)
+    ]
     each = blocks.plan(ready, wanted)
     faces = blocks.faces_of(ready, each)
     stitching = Stitching([block.place for block in each])
@@ -216,7 +218,7 @@ def segment_job(
         for block in each:
             here = within(block.write, wanted)
             labels[here] = numbers[block.place].lookup()[labels[here]]
-    notes = (*seen.notes, *ready.notes, *_alone(ready, wanted), *_said(broken))
+    notes = (*seen.notes, *ready.notes, *_alone(ready, wanted), *said(broken))
     return Segmentation(labels, notes, time.perf_counter() - began, ready.used)
 
 
@@ -262,7 +264,7 @@ class Ready:
         return self.model.network.stride * as_fraction(self.factor).denominator
 
     def maps(self, part: NDArray[np.float32], keep: Sequence[slice] | None = None) -> Job[NDArray[np.float32]]:
-        """Return the maps of a part that was read, or a region of it, ``float32 (channel, *spatial)``, in its own size."""
+        """Return the maps ``float32 (channel, *spatial)`` of a part that was read, or of a region of it."""
         wanted = keep or [slice(0, n) for n in part.shape[1:]]
         return at_scale(
             self.model, part, wanted, as_fraction(self.factor), self.settings.device, flips=self.settings.flips
@@ -276,7 +278,7 @@ def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: Segmen
     seen = see(model, image, axes, settings.channel)
     place = plane_of(seen, middle(seen, model.ndim), model.ndim)
     used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
-    model = _with_thresholds(used, settings)
+    model = with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     yield from int8.consider(model, seen, factor, settings.device)
     return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
@@ -300,10 +302,11 @@ def prepare(
     """
     seen = see(model, image, axes, channel)
     array, broken = seen.read(region)
-    return array, [*seen.notes, *_said(broken)]
+    return array, [*seen.notes, *said(broken)]
 
 
-def _said(broken: int) -> list[str]:
+def said(broken: int) -> list[str]:
+    """Say how many pixels were not numbers."""
     return [f"{broken} pixels were not numbers and were taken as dark"] if broken else []
 
 
@@ -353,8 +356,17 @@ def must_segment(model: Model) -> None:
         )
 
 
-def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | None = None) -> Seen:
-    """Choose channels and measure the brightness of the whole image; raises ImageError if it does not fit the model."""
+def see(
+    model: Model,
+    image: ArrayLike,
+    axes: str | None = None,
+    channel: int | None = None,
+    limits: tuple[float, float] | None = None,
+) -> Seen:
+    """Choose channels and measure the brightness of the whole image, or take `limits` for its percentiles.
+
+    Raises ImageError if it does not fit the model.
+    """
     if isinstance(image, str | os.PathLike):
         raise ImageError(
             f"The image is the path {os.fspath(image)!r}, expected an array: read it first, with "
@@ -374,7 +386,7 @@ def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | 
             f"The image has axes {rest}, so the model {model.name!r} would look at {seen} at once: put time "
             "and slices first, and take a model of as many dimensions as the image has in space."
         )
-    low, high = percentiles(chosen, model.normalisation)
+    low, high = limits or percentiles(chosen, model.normalisation)
     notes = [note] if note else []
     if low == high:
         several = note.startswith("channel")
@@ -382,7 +394,7 @@ def see(model: Model, image: ArrayLike, axes: str | None = None, channel: int | 
     return Seen(chosen, rest, low, high, tuple(notes))
 
 
-def _with_thresholds(model: Model, settings: SegmentSettings) -> Model:
+def with_thresholds(model: Model, settings: SegmentSettings) -> Model:
     """Replace the thresholds that the user set."""
     keys = ("foreground", "seed", "boundary", "min_size")
     own = {key: getattr(settings, key) for key in keys if getattr(settings, key) is not None}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     Place = tuple[int, ...]
 
+NOBODY = np.zeros(0, np.uint32)  # a strip without objects
 SAME = 0.5  # IoU in the strip; above .5 no object can be the same as two others
 
 
@@ -62,7 +63,8 @@ def found_in(block: Block, labels: NDArray[np.uint32], neighbours: Mapping[tuple
         face = block.inner[axis].start if side < 0 else block.inner[axis].stop
         strip = [slice(None)] * labels.ndim
         strip[axis] = slice(face - depth, face + depth)
-        strips[axis, side] = numbers[labels[tuple(strip)]]
+        seen = numbers[labels[tuple(strip)]]
+        strips[axis, side] = seen if seen.any() else NOBODY
     return Found(numbers[inner], count, strips)
 
 
@@ -116,6 +118,11 @@ class Numbers:
     final: NDArray[np.int64]
     own: NDArray[np.bool_]
 
+    @property
+    def last(self) -> int:
+        """The largest number that is its own, or the one before."""
+        return self.first + self.count - int(np.count_nonzero(~self.own))
+
     def lookup(self) -> NDArray[np.uint32]:
         """Return the final number of each object that the block writes, ``(count + 1,)``; 0 stays 0."""
         own = np.ones(self.count + 1, bool)
@@ -146,6 +153,8 @@ class Stitching:
                 self._strips[place, axis, side] = strip
                 continue
             (low, one), (high, other) = sorted(((place, strip), (beyond, theirs)), key=lambda each: each[0])
+            if not one.size or not other.size:
+                continue
             same = same_objects(one, other, axis)
             blocks = np.broadcast_to((self._order[low], self._order[high]), same.shape)
             self._pairs.append(np.stack((blocks[:, 0], same[:, 0], blocks[:, 1], same[:, 1]), axis=1))

@@ -14,7 +14,8 @@ import zarr
 
 from napari_unet.errors import DataError
 from napari_unet.exchange.files import plan
-from napari_unet.exchange.labels import write_tiff, write_zarr, written_here
+from napari_unet.exchange.labels import write_tiff, written_here
+from napari_unet.exchange.ome_zarr import write_zarr
 from napari_unet.infer.read import read_image, read_labels
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ KILLED = """
 import os, sys
 from pathlib import Path
 import numpy as np
-from napari_unet.exchange.labels import write_zarr
+from napari_unet.exchange.ome_zarr import write_zarr
 rename = os.rename
 def until_the_old_is_away(source, target):
     rename(source, target)
