@@ -42,4 +42,4 @@ fi
 # torch first: a wheel with a suffix (+cpu, +cu128) wins over PyPI's of the same version, and stays in the second step.
 echo "Installing torch, then napari and the rest, into .venv: this takes a few minutes the first time."
 pip install --quiet ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "$(grep '^torch==' constraints.txt)"
-pip install --quiet --constraint constraints.txt --editable '.[all,cpu,test,lint]'
+pip install --quiet --constraint constraints.txt --editable '.[all,cpu,cluster,test,lint]'
