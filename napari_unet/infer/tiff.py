@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-# A larger image (in bytes, unpacked) stays in its file.
-LAZY_ABOVE = 2**31
+# A larger image (in bytes, unpacked) stays in its file; unless that is one large piece, which is unpacked at each read.
+LAZY_ABOVE = 2**28
+PIECE = 2**26
 # Resolutions, in dots per inch, that say how to print and not how large a pixel is.
 PRINT_DPI = (1, 72, 96, 100, 120, 144, 150, 180, 200, 240, 300, 350, 400, 600, 1200)
 # TIFF's ResolutionUnit: inch, centimetre, and tifffile's millimetre and micrometre.
@@ -69,10 +70,12 @@ def read_tiff(path: Path) -> tuple[Any, str, dict[str, float], tuple[str, ...]]:
         scale = _ome_scale(ome) if ome is not None else _scale(tif, series)
         channels = shape[axes.index("C")] if "C" in axes else 1
         names = _channel_names(tif, ome, channels, series)
-        if series.size * np.dtype(series.dtype).itemsize <= LAZY_ABOVE:
+        dtype, start = np.dtype(series.dtype), series.dataoffset
+        piece = math.prod(series.keyframe.chunks) * dtype.itemsize
+        if series.size * dtype.itemsize <= LAZY_ABOVE or (start is None and piece > PIECE):
             return series.asarray(), axes, scale, names
-        mappable = series.dataoffset is not None
-    data = tifffile.memmap(path, series=0, mode="r") if mappable else _open_lazily(path)
+        stored = dtype.newbyteorder(tif.byteorder)
+    data = _open_lazily(path) if start is None else _mapped(path, stored, start, shape)
     return data, axes, scale, names
 
 
@@ -129,6 +132,13 @@ def _letters(series: tifffile.TiffPageSeries) -> str:
         if not coloured or shape[axes.index("S")] > MOST_CHANNELS:
             axes = axes.replace("S", "C")
     return complete_axes(axes, shape, np.dtype(series.dtype))
+
+
+def _mapped(path: Path, dtype: np.dtype[Any], start: int, shape: tuple[int, ...]) -> LazyArray:
+    """Return an image that lies in its file as it is in memory; mapped anew at each read, so that no page stays."""
+    return LazyArray(
+        shape, dtype, lambda slices: np.array(np.memmap(path, dtype, mode="r", offset=start, shape=shape)[slices])
+    )
 
 
 def _open_lazily(path: Path) -> Any:
