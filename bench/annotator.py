@@ -37,7 +37,8 @@ from report import arguments, report
 from napari_unet.errors import DataError
 from napari_unet.infer.clicks import Prompt, outline
 from napari_unet.infer.familiar import plane_of
-from napari_unet.infer.segment import SegmentSettings, see, segment_job
+from napari_unet.infer.seen import see
+from napari_unet.infer.segment import SegmentSettings, segment_job
 from napari_unet.jobs import run
 from napari_unet.learn import objects
 from napari_unet.learn.clicks import middle, worst

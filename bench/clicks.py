@@ -23,7 +23,7 @@ from scipy import ndimage as ndi
 from napari_unet import Model
 from napari_unet.infer.clicks import Outline, Prompt, outline
 from napari_unet.infer.familiar import plane_of
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.learn.clicks import SMALLEST, middle, worst
 from napari_unet.model import CLICKS
 

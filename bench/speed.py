@@ -41,7 +41,7 @@ def measure(size: int, name: str, repeats: int) -> dict[str, object]:
     """Segment one image several times."""
     from napari_unet.infer.instances import decode
     from napari_unet.infer.predict import predict_tiles
-    from napari_unet.infer.segment import prepare
+    from napari_unet.infer.seen import prepare
     from napari_unet.jobs import run
     from napari_unet.model import Model
 

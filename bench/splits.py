@@ -20,7 +20,7 @@ from scipy import ndimage as ndi
 from napari_unet import Model
 from napari_unet.infer.familiar import plane_of
 from napari_unet.infer.seam import seam_job
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.jobs import run
 from napari_unet.learn import objects
 from napari_unet.sample_data import fluorescence, phase_contrast

@@ -24,7 +24,8 @@ from napari_unet.infer import blocks
 from napari_unet.infer.engine import quantise, quantised
 from napari_unet.infer.image import check_axes
 from napari_unet.infer.read import read_image
-from napari_unet.infer.segment import Ready, SegmentSettings, get_ready, said, see, with_thresholds
+from napari_unet.infer.seen import said, see
+from napari_unet.infer.segment import Ready, SegmentSettings, get_ready, with_thresholds
 from napari_unet.infer.stitch import Found, Stitching
 from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.model import Model

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
     from napari_unet.infer.clicks import Place
     from napari_unet.infer.familiar import Plane
-    from napari_unet.infer.segment import Seen
+    from napari_unet.infer.seen import Seen
     from napari_unet.model import Model
 
 TOOL = "click"
@@ -240,7 +240,7 @@ class ClickTool:
 
     def _ready(self, source: Source, channel: int | None) -> tuple[Model, Seen]:
         """Return the model and the image with its brightness, both looked at once."""
-        from napari_unet.infer.segment import see
+        from napari_unet.infer.seen import see
         from napari_unet.model import CLICKS, Model
 
         if self._model is None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
-    from napari_unet.infer.segment import Seen
+    from napari_unet.infer.seen import Seen
     from napari_unet.jobs import Job
     from napari_unet.model import Model
 
@@ -110,7 +110,7 @@ class Seams:
             return None
         ready = self._ready
         if ready is None or ready[0] is not source.data or ready[1:3] != (channel, entry):
-            from napari_unet.infer.segment import see
+            from napari_unet.infer.seen import see
 
             seen = see(given, source.data, source.axes, channel)
             model, _ = yield from choose(given, plane_of(seen, middle(seen, 2), 2))

@@ -103,7 +103,8 @@ def look(ready: Ready, block: Block, faces: Mapping[tuple[int, int], int]) -> Jo
         labels = np.zeros([v.stop - v.start for v in view], np.uint8 if model.task == "classes" else np.uint32)
         yield Progress(1, 1, "tiles")
     else:
-        maps = yield from ready.maps(part, within(view, read))
+        many = any(v.stop - v.start < n for v, n in zip(view, shape[lead:], strict=True))
+        maps = yield from ready.maps(part, within(view, read), many=many)
         del part
         cut = [(v.start > 0, v.stop < n) for v, n in zip(view, shape[lead:], strict=True)]
         decoding = decode_parts(model, maps, margin_of(ready), cut)
@@ -124,7 +125,7 @@ def decode_parts(
     model : Model
         With the thresholds.
     maps : float32 array, ``(channel, *spatial)``
-        0 to 1.
+        0 to 1. Of the classes of instances, background is enough.
     margin : int
         How many pixels of its neighbours each part sees.
     cut : sequence of (bool, bool)
@@ -140,9 +141,10 @@ def decode_parts(
     uint32 or uint8 array, ``spatial``
         Objects 1 to n, or classes.
     """
-    classes, shape = len(model.classes), maps.shape[1:]
+    shape = maps.shape[1:]
     if model.task == "classes":
-        return decode_classes(maps, classes)
+        return decode_classes(maps, len(maps))
+    classes = len(maps) - 2
     cut = cut or [(False, False)] * len(shape)
     side = longest_side(shape, PART[len(shape)])
     if np.prod(shape) <= 2 * PART[len(shape)]:
@@ -193,7 +195,7 @@ def _nothing(model: Model, value: float, device: str) -> bool:
 
 
 def at_scale(
-    model: Model, part: NDArray[np.float32], keep: Sequence[slice], factor: Fraction, device: str, *, flips: bool
+    model: Model, part: NDArray[np.float32], keep: Sequence[slice], factor: Fraction, device: str, **how: Any
 ) -> Job[NDArray[np.float32]]:
     """Return the maps of a part of an image that is looked at in another size, in its own size.
 
@@ -207,11 +209,11 @@ def at_scale(
         What is wanted of it.
     factor : Fraction
         Above 1 enlarges.
-    device, flips
+    device, **how
         See :func:`~napari_unet.infer.predict.predict_tiles`.
     """
     if factor == 1:
-        return (yield from predict_tiles(model, part, device, flips=flips, region=keep))
+        return (yield from predict_tiles(model, part, device, region=keep, **how))
     up, down = factor.numerator, factor.denominator
     whole = np.pad(part, [(0, 0), *((0, -n % down) for n in part.shape[1:])], mode="edge")
     cells = [n // down for n in whole.shape[1:]]
@@ -220,7 +222,7 @@ def at_scale(
     ]
     region = [slice(w.start * up, w.stop * up) for w in wide]
     large = resize(whole, [n * up for n in cells])
-    maps = yield from predict_tiles(model, large, device, flips=flips, region=region)
+    maps = yield from predict_tiles(model, large, device, region=region, **how)
     back = resize(maps, [(w.stop - w.start) * down for w in wide])
     inner = within(keep, [slice(w.start * down, w.stop * down) for w in wide])
     return back[(slice(None), *inner)]

@@ -11,7 +11,7 @@ from napari_unet.infer.familiar import choose, middle, plane_of
 from napari_unet.infer.image import estimate_diameter, rescale
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
-from napari_unet.infer.segment import Seen, see
+from napari_unet.infer.seen import Seen, see
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:

@@ -19,6 +19,8 @@ import numpy as np
 from napari_unet.infer.device import half_precision, pick_device
 
 if TYPE_CHECKING:
+    from collections.abc import Generator, Sequence
+
     import torch
     from numpy.typing import NDArray
 
@@ -48,7 +50,7 @@ class Engine(Protocol):
     def place(self) -> torch.device:
         """Where it computes."""
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
+    def start(self, x: NDArray[np.float32], keep: Window, *, often: bool = False) -> Pending:
         """Begin with a tile; the next may begin before this one has ended.
 
         Parameters
@@ -57,7 +59,12 @@ class Engine(Protocol):
             Normalised; each spatial axis is a multiple of the network's stride.
         keep : tuple of (start, stop)
             The part of each spatial axis that is wanted.
+        often : bool
+            Whether many tiles of this size and part follow: then it pays to get ready for them.
         """
+
+    def release(self) -> None:
+        """Let go of the memory that is only needed while tiles are under way."""
 
 
 def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, waited_for: bool = False) -> Engine:
@@ -152,42 +159,82 @@ class Torch:
         batch = batch.to(self.place, non_blocking=True).to(self.dtype)
         return batch.to(memory_format=torch.channels_last) if batch.ndim == 4 else batch
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
-        """See :class:`Engine`; a GPU computes while the caller goes on."""
+    def release(self) -> None:
+        """See :class:`Engine`; torch does so by itself on processors, and a GPU is nobody else's."""
+
+    def start(self, x: NDArray[np.float32], keep: Window, *, often: bool = False) -> Pending:
+        """See :class:`Engine`; a GPU computes while the caller goes on, a processor while it waits."""
         import torch
 
         from napari_unet.nets.unet import activate
 
+        if self.place.type != "cuda":
+            return _Stepwise(self, x, keep)
         with torch.inference_mode():
             maps = activate(self.network(self.load(x), keep), self.network.config.classes)[0]
-            if self.place.type != "cuda":
-                return _Computed(maps)
             host = torch.empty(maps.shape, pin_memory=True)
             host.copy_(maps, non_blocking=True)
         done = torch.cuda.Event()
         done.record()
-        return _Computed(host, done)
+        return _Copied(host, done)
+
+
+class _Stepwise:
+    """A tile that torch computes level by level while it is waited for."""
+
+    def __init__(self, engine: Torch, x: NDArray[np.float32], keep: Window) -> None:
+        self._steps = self._run(engine, x, keep)
+        self._found: NDArray[np.float32] | None = None
+
+    @staticmethod
+    def _run(engine: Torch, x: NDArray[np.float32], keep: Window) -> Generator[None, None, NDArray[np.float32]]:
+        from napari_unet.nets.unet import activate
+
+        logits = yield from engine.network.steps(engine.load(x), keep)
+        found: NDArray[np.float32] = activate(logits, engine.network.config.classes)[0].cpu().numpy()
+        return found
+
+    def ready(self, seconds: float) -> bool:
+        import torch
+
+        end = time.monotonic() + seconds
+        with torch.inference_mode():
+            while self._found is None:
+                try:
+                    next(self._steps)
+                except StopIteration as done:
+                    self._found = done.value
+                if time.monotonic() > end:
+                    break
+        return self._found is not None
+
+    def maps(self) -> NDArray[np.float32]:
+        while self._found is None:
+            self.ready(1)
+        return self._found
+
+    def cancel(self) -> None:
+        self._steps.close()
 
 
 @dataclass(frozen=True, eq=False)
-class _Computed:
-    """Maps that are there, or on a GPU will be; what was handed to a GPU cannot be taken back."""
+class _Copied:
+    """Maps that a GPU computes and copies; what was handed to it cannot be taken back."""
 
     found: torch.Tensor
-    done: torch.cuda.Event | None = None
+    done: torch.cuda.Event
 
     def ready(self, seconds: float) -> bool:
         end = time.monotonic() + seconds
-        while self.done is not None and not self.done.query():
+        while not self.done.query():
             if time.monotonic() > end:
                 return False
             time.sleep(0.0005)
         return True
 
     def maps(self) -> NDArray[np.float32]:
-        if self.done is not None:
-            self.done.synchronize()
-        found: NDArray[np.float32] = self.found.cpu().numpy()
+        self.done.synchronize()
+        found: NDArray[np.float32] = self.found.numpy()
         return found
 
     def cancel(self) -> None:
@@ -211,10 +258,18 @@ class OpenVINO:
         from napari_unet.nets.unet import fold
 
         self.place = torch.device("cpu")
+        self._network, self._limits = fold(network), limits or {}
         self._depth, self._ndim = network.config.depth, network.config.ndim
+        self._any = self._compile(_graph(self._network, self._limits))  # tiles of any size
+        self._last: Any = None  # tile under way, or done
+        self._one: tuple[Any, Any] = (None, None)  # the size and part that came last, and the graph for it alone
+
+    def _compile(self, graph: Any) -> Any:
+        import torch
+
         precision = "bf16" if half_precision(self.place) == torch.bfloat16 else "f32"
-        self._compiled = _core().compile_model(
-            _graph(fold(network), limits or {}),
+        return _core().compile_model(
+            graph,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": precision,
@@ -224,11 +279,32 @@ class OpenVINO:
             },
         )
 
-    def start(self, x: NDArray[np.float32], keep: Window) -> Pending:
-        """See :class:`Engine`; it computes in threads of its own while the caller goes on."""
-        request = self._compiled.create_infer_request()
-        request.start_async([np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)])
+    def start(self, x: NDArray[np.float32], keep: Window, *, often: bool = False) -> Pending:
+        """See :class:`Engine`; it computes in threads of its own while the caller goes on.
+
+        A graph for one size and part takes 0.1 s to make, and a third less memory.
+        """
+        tile, cuts = np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)
+        given: tuple[NDArray[Any], ...]
+        if often:
+            kind = (x.shape, keep)
+            if self._one[0] != kind:
+                if self._last is not None:
+                    self._last.wait()
+                self._one, self._last = (None, None), None  # first, so that its memory is free
+                self._one = (kind, self._compile(_graph(self._network, self._limits, tile.shape, cuts)))
+            request, given = self._one[1].create_infer_request(), (tile,)
+            self._last = request
+        else:
+            request, given = self._any.create_infer_request(), (tile, cuts)
+        request.start_async([*given])
         return _Requested(request)
+
+    def release(self) -> None:
+        """See :class:`Engine`."""
+        for compiled in (self._any, self._one[1]):
+            if compiled is not None:
+                compiled.release_memory()
 
     def _cuts(self, shape: tuple[int, ...], keep: Window) -> NDArray[np.int64]:
         """Return where the graph cuts: ``(depth + 1, [skip, below], [start, stop], axis)``, the output's level last."""
@@ -275,8 +351,10 @@ class _Requested:
             self.request.wait()
 
 
-def _graph(network: UNet, limits: Limits) -> Any:
+def _graph(network: UNet, limits: Limits, shape: Sequence[int] = (), known: NDArray[np.int64] | None = None) -> Any:
     """Return a folded network as an OpenVINO model: a tile and its cuts to maps; the same steps as `UNet.forward`.
+
+    With a shape and known cuts, of a tile alone.
 
     A convolution with limits is marked for 8 bits, as OpenVINO's own tools do: what comes in is rounded to 256 steps
     between them, each of its filters to 255 between minus and plus its largest weight.
@@ -286,8 +364,11 @@ def _graph(network: UNet, limits: Limits) -> Any:
 
     config, spatial = network.config, list(range(2, 2 + network.config.ndim))
     ones, twos, zeros = ([n] * config.ndim for n in (1, 2, 0))
-    tile = op.parameter([1, config.in_channels, *[-1] * config.ndim], np.float32)
-    cuts = op.parameter([config.depth + 1, 2, 2, config.ndim], np.int64)
+    tile = op.parameter([*shape] or [1, config.in_channels, *[-1] * config.ndim], np.float32)
+    if known is None:
+        cuts = op.parameter([config.depth + 1, 2, 2, config.ndim], np.int64)
+    else:
+        cuts = op.constant(known)
 
     names = {layer: name for name, layer in network.named_modules()}
 
@@ -335,4 +416,4 @@ def _graph(network: UNet, limits: Limits) -> Any:
     if config.instance_maps:
         rest = op.sigmoid(op.slice(logits, [config.classes], [config.out_channels], [1], [1]))
         classes = op.concat([classes, rest], 1)
-    return openvino.Model([classes], [tile, cuts], "unet")
+    return openvino.Model([classes], [tile, cuts] if known is None else [tile], "unet")

@@ -23,7 +23,7 @@ from napari_unet.jobs import Job, Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from napari_unet.infer.segment import Seen
+    from napari_unet.infer.seen import Seen
     from napari_unet.model import Model
 
 # What reads a window, float32 (channel, *spatial), of a normalised image; and the spatial shape of that image

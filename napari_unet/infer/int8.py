@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.infer.engine import Limits
-    from napari_unet.infer.segment import Seen
+    from napari_unet.infer.seen import Seen
     from napari_unet.model import Model
     from napari_unet.nets.unet import UNet
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 # A lazy array above this many pixels is sampled in patches: a grid of pixels would read all of the file.
-PATCHES_ABOVE = 2**28
+PATCHES_ABOVE = 2**26
 PATCH = 128
 # ITU-R BT.601, as in Pillow, OpenCV and ImageJ's weighted conversion.
 LUMINANCE = (0.299, 0.587, 0.114)

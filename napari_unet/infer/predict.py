@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
+from dataclasses import dataclass
 from itertools import combinations, product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_unet.errors import DeviceError
 from napari_unet.infer.device import out_of_memory
 from napari_unet.infer.engine import engine_for, torch_engine
-from napari_unet.infer.tiles import plan_tiles
+from napari_unet.infer.tiles import plan_tiles, within
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
@@ -28,6 +29,11 @@ if TYPE_CHECKING:
 # Pixels of a tile. The halo is computed again by each neighbour, so larger is less work; at these sizes a network
 # of width 24 needs about 1 GB.
 PIXELS = {1: 2**20, 2: 1280**2, 3: 160**3}
+MANY = {
+    1: 2**21,
+    2: 1632**2,
+    3: 192**3,
+}  # where many tiles are alike, which takes less memory: halos are 15 % of the work
 AHEAD = 1  # tiles that are started before the oldest one is waited for: copies and Python's part overlap
 POLL = 0.1  # seconds between two chances to cancel a tile
 
@@ -42,6 +48,8 @@ def predict_tiles(
     flips: bool = False,
     waited_for: bool = False,
     region: Sequence[slice] | None = None,
+    many: bool = False,
+    only: Sequence[int] | None = None,
 ) -> Job[NDArray[np.float32]]:
     """Run the network over an image, or a region of it.
 
@@ -63,6 +71,10 @@ def predict_tiles(
         Whether somebody waits for the answer, see :func:`~napari_unet.infer.engine.engine_for`.
     region : sequence of slice, optional
         The part of each spatial axis that is wanted, start and stop given.
+    many : bool
+        Whether this is one of many regions of a large image.
+    only : sequence of int, optional
+        The channels that are wanted.
 
     Yields
     ------
@@ -84,10 +96,10 @@ def predict_tiles(
     engine = engine_for(model.network, device, precise=precise, waited_for=waited_for)
     wanted = list(region or (slice(0, n) for n in image.shape[1:]))
     reach = [min(n, w.stop - w.start + 2 * model.network.halo) for n, w in zip(image.shape[1:], wanted, strict=True)]
-    side = tile or longest_side(reach, PIXELS[model.ndim])
+    side = tile or longest_side(reach, (MANY if many else PIXELS)[model.ndim])
     while True:
         try:
-            return (yield from _run(engine, model.network, image, side, wanted, flips))
+            return (yield from _run(engine, model.network, image, side, wanted, flips, many, only))
         except RuntimeError as error:
             if not out_of_memory(error):
                 raise
@@ -139,34 +151,68 @@ def longest_side(shape: Sequence[int], pixels: int) -> int:
 
 
 def _run(
-    engine: Engine, network: UNet, image: NDArray[np.float32], side: int, region: list[slice], flips: bool
+    engine: Engine,
+    network: UNet,
+    image: NDArray[np.float32],
+    side: int,
+    region: list[slice],
+    flips: bool,
+    many: bool,
+    only: Sequence[int] | None,
 ) -> Job[NDArray[np.float32]]:
     plan = plan_tiles(image.shape[1:], side, network.halo, network.stride, region)
     looks = _mirrorings(image.ndim - 1) if flips else [()]
-    steps = list(product(plan, looks))
-    maps = np.zeros((network.config.out_channels, *(r.stop - r.start for r in region)), np.float32)
-    under_way: deque[tuple[Pending, Tile, tuple[int, ...]]] = deque()
+    channels = list(range(network.config.out_channels) if only is None else only)
+    maps = np.zeros((len(channels), *(r.stop - r.start for r in region)), np.float32)
+    steps = [_Step(part, _kept(part, image.shape[1:], network), axes) for part, axes in product(plan, looks)]
+    if (
+        many
+    ):  # those that are alike together, and the last is waited for before others begin: there is one scratch memory
+        steps.sort(key=lambda step: step.kind)
+    under_way: deque[tuple[Pending, _Step]] = deque()
+    started = done = 0
     try:
-        for started in range(len(steps) + AHEAD):
-            if started < len(steps):
-                part, axes = steps[started]
-                x = _on_grid(image[(slice(None), *part.read)], network.stride)
-                pending = engine.start(np.flip(x, axes), _mirrored(part, x.shape[1:], axes))
-                under_way.append((pending, part, axes))
-            if (done := started - AHEAD) < 0:
-                continue
+        while done < len(steps):
             yield Progress(done, len(steps), "tiles")
-            pending, part, axes = under_way[0]
+            while started < len(steps) and len(under_way) <= AHEAD:
+                step = steps[started]
+                if many and under_way and under_way[-1][1].kind != step.kind:
+                    break
+                x = np.flip(_on_grid(image[(slice(None), *step.part.read)], network.stride), step.axes)
+                pending = engine.start(x, _mirrored(step.kept, x.shape[1:], step.axes), often=many)
+                under_way.append((pending, step))
+                started += 1
+            pending, step = under_way[0]
             while not pending.ready(POLL):
                 yield Progress(done, len(steps), "tiles")  # so that it can be cancelled
-            here = (slice(w.start - r.start, w.stop - r.start) for w, r in zip(part.write, region, strict=True))
-            maps[(slice(None), *here)] += np.flip(pending.maps(), axes) / len(looks)
+            wanted = within(step.part.crop, [slice(*ends) for ends in step.kept])
+            found = np.flip(pending.maps(), step.axes)[(slice(None), *wanted)]
+            here = within(step.part.write, region)
+            for to, channel in zip(maps, channels, strict=True):
+                to[here] += found[channel] / len(looks)
             under_way.popleft()
+            done += 1
     finally:
-        for pending, _, _ in under_way:
+        for pending, _ in under_way:
             pending.cancel()
+        if many:
+            engine.release()
     yield Progress(len(steps), len(steps), "tiles")
     return maps
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A look at a tile: which part of it is computed, and along which axes it is mirrored."""
+
+    part: Tile
+    kept: Window
+    axes: tuple[int, ...]
+
+    @property
+    def kind(self) -> tuple[Any, ...]:
+        """The same for steps that an engine gets ready for once."""
+        return *(read.stop - read.start for read in self.part.read), self.kept, self.axes
 
 
 def _on_grid(x: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
@@ -177,9 +223,21 @@ def _on_grid(x: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
     return np.pad(x, [(0, 0), *((0, -n % stride) for n in x.shape[1:])], mode="edge")
 
 
-def _mirrored(part: Tile, shape: Sequence[int], axes: tuple[int, ...]) -> Window:
-    """Return which part of a tile is wanted, once it is mirrored along some axes, counted from the last."""
-    ends = [(s.start, s.stop) for s in part.crop]
+def _kept(part: Tile, shape: Sequence[int], network: UNet) -> Window:
+    """Return what is computed of a tile: what is wanted, and a few pixels more where that makes tiles alike."""
+    halo = -(-network.halo // network.stride) * network.stride
+    ends = []
+    for read, crop, size in zip(part.read, part.crop, shape, strict=True):
+        length = read.stop - read.start
+        start = halo if read.start > 0 and crop.start >= halo else crop.start
+        stop = length - halo if read.stop < size and crop.stop <= length - halo else crop.stop
+        ends.append((start, stop))
+    return tuple(ends)
+
+
+def _mirrored(kept: Window, shape: Sequence[int], axes: tuple[int, ...]) -> Window:
+    """Return which part of a tile is computed, once it is mirrored along some axes, counted from the last."""
+    ends = list(kept)
     for axis in axes:
         start, stop = ends[axis]
         ends[axis] = shape[axis] - stop, shape[axis] - start

@@ -18,7 +18,7 @@ from napari_unet.jobs import Job, Progress, as_part
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari_unet.infer.segment import Seen
+    from napari_unet.infer.seen import Seen
     from napari_unet.model import Model
 
 FEW = 3  # objects: with fewer the median says little

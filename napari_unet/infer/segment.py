@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
@@ -13,9 +12,9 @@ from napari_unet.errors import DataError, ImageError
 from napari_unet.infer import blocks, int8
 from napari_unet.infer.blocks import at_scale
 from napari_unet.infer.familiar import choose, middle, plane_of
-from napari_unet.infer.image import guess_axes, normalise, percentiles, select_channels
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.infer.scale import as_fraction, find_scale
+from napari_unet.infer.seen import must_segment, said, see
 from napari_unet.infer.stitch import Stitching
 from napari_unet.infer.tiles import within
 from napari_unet.jobs import Job, Progress, T, as_part, run
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike, NDArray
 
+    from napari_unet.infer.seen import Seen
     from napari_unet.model import Model
 
 
@@ -263,12 +263,18 @@ class Ready:
         """Parts that begin at multiples of so many pixels are seen as in the whole image."""
         return self.model.network.stride * as_fraction(self.factor).denominator
 
-    def maps(self, part: NDArray[np.float32], keep: Sequence[slice] | None = None) -> Job[NDArray[np.float32]]:
-        """Return the maps ``float32 (channel, *spatial)`` of a part that was read, or of a region of it."""
-        wanted = keep or [slice(0, n) for n in part.shape[1:]]
-        return at_scale(
-            self.model, part, wanted, as_fraction(self.factor), self.settings.device, flips=self.settings.flips
-        )
+    def maps(
+        self, part: NDArray[np.float32], keep: Sequence[slice] | None = None, *, many: bool = False
+    ) -> Job[NDArray[np.float32]]:
+        """Return the maps ``float32 (channel, *spatial)`` of a part that was read, or of a region of it.
+
+        `many` says whether it is one of many parts of a large image; then there are only the maps that are decoded.
+        """
+        wanted, factor = keep or [slice(0, n) for n in part.shape[1:]], as_fraction(self.factor)
+        classes = len(self.model.classes)
+        only = [0, classes, classes + 1] if many and self.model.task == "instances" else None
+        how = {"flips": self.settings.flips, "many": many, "only": only}
+        return at_scale(self.model, part, wanted, factor, self.settings.device, **how)
 
 
 def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: SegmentSettings) -> Job[Ready]:
@@ -282,116 +288,6 @@ def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: Segmen
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
     yield from int8.consider(model, seen, factor, settings.device)
     return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
-
-
-def prepare(
-    model: Model,
-    image: ArrayLike,
-    axes: str | None = None,
-    channel: int | None = None,
-    region: tuple[slice, ...] | None = None,
-) -> tuple[NDArray[np.float32], list[str]]:
-    """Choose channels and normalise by the percentiles of the whole image, also if only a region is wanted.
-
-    Returns
-    -------
-    array : float32 array, ``(in_channels, *rest)``
-        As the network wants it.
-    notes : list of str
-        What was chosen or mended.
-    """
-    seen = see(model, image, axes, channel)
-    array, broken = seen.read(region)
-    return array, [*seen.notes, *said(broken)]
-
-
-def said(broken: int) -> list[str]:
-    """Say how many pixels were not numbers."""
-    return [f"{broken} pixels were not numbers and were taken as dark"] if broken else []
-
-
-@dataclass(frozen=True, eq=False)
-class Seen:
-    """An image as a model sees it: channels chosen, brightness measured; its pixels are read part by part.
-
-    Attributes
-    ----------
-    pixels : array, ``(in_channels, *rest)``
-        As they are stored, maybe still on disk.
-    axes : str
-        What the axes besides channels are.
-    low, high : float
-        Percentiles of the whole image, which become 0 and 1.
-    notes : tuple of str
-        What was chosen.
-    """
-
-    pixels: Any
-    axes: str
-    low: float
-    high: float
-    notes: tuple[str, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Length of each axis besides channels."""
-        return tuple(self.pixels.shape[1:])
-
-    def read(self, region: Sequence[int | slice] | None = None) -> tuple[NDArray[np.float32], int]:
-        """Return a region ``float32 (in_channels, *rest)``, normalised, and how many of its pixels were not numbers.
-
-        The region has one item for each axis besides channels; an axis with an integer is dropped.
-        """
-        data = np.asarray(self.pixels if region is None else self.pixels[(slice(None), *region)])
-        # a grey image may stand there three times
-        broken = np.count_nonzero(~np.isfinite(data).all(axis=0)) if data.dtype.kind == "f" else 0
-        return normalise(data, self.low, self.high), int(broken)
-
-
-def must_segment(model: Model) -> None:
-    """Refuse a model that only outlines what is clicked; raises ImageError."""
-    if model.task == "clicks":
-        raise ImageError(
-            f"The model {model.name!r} outlines what is clicked and segments no image: choose another one."
-        )
-
-
-def see(
-    model: Model,
-    image: ArrayLike,
-    axes: str | None = None,
-    channel: int | None = None,
-    limits: tuple[float, float] | None = None,
-) -> Seen:
-    """Choose channels and measure the brightness of the whole image, or take `limits` for its percentiles.
-
-    Raises ImageError if it does not fit the model.
-    """
-    if isinstance(image, str | os.PathLike):
-        raise ImageError(
-            f"The image is the path {os.fspath(image)!r}, expected an array: read it first, with "
-            "napari_unet.infer.read.read_image(path).data."
-        )
-    array: Any = image if hasattr(image, "shape") and hasattr(image, "dtype") else np.asarray(image)
-    axes = axes or guess_axes(array.shape, array.dtype)
-    chosen, rest, note = select_channels(array, axes, channel, model.channels)
-    if len(rest) < model.ndim:
-        raise ImageError(
-            f"The image has {len(rest)} axes ({rest}) besides channels, but the model {model.name!r} needs "
-            f"{model.ndim}: choose a {len(rest)}-D model, or a stack."
-        )
-    leading, seen = rest[: -model.ndim], rest[-model.ndim :]
-    if "T" in seen or set(leading) & set("ZYX"[-model.ndim :]):
-        raise ImageError(
-            f"The image has axes {rest}, so the model {model.name!r} would look at {seen} at once: put time "
-            "and slices first, and take a model of as many dimensions as the image has in space."
-        )
-    low, high = limits or percentiles(chosen, model.normalisation)
-    notes = [note] if note else []
-    if low == high:
-        several = note.startswith("channel")
-        notes.append("all its pixels are the same" + ": choose another with --channel / Channel" * several)
-    return Seen(chosen, rest, low, high, tuple(notes))
 
 
 def with_thresholds(model: Model, settings: SegmentSettings) -> Model:

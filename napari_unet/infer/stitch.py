@@ -174,6 +174,7 @@ class Stitching:
         roots = np.full(parts, len(nodes), np.int64)
         np.minimum.at(roots, part[written], np.flatnonzero(written))
         own = written & (roots[part] == np.arange(len(nodes)))
+        written &= np.bincount(part[written], minlength=parts)[part] > 1  # all others keep to their block
         block, local, own, part = block[written], local[written], own[written], part[written]
         lost = np.bincount(block[~own], minlength=len(self._counts))
         firsts = np.concatenate(([0], np.cumsum(self._counts - lost)))

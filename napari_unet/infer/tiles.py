@@ -137,6 +137,6 @@ def _cut(size: int, start: int, stop: int, tile: int, halo: int, stride: int) ->
         return [(low, high, start, stop)]
     count = ceil((high - low - 2 * halo) / (longest - 2 * halo))
     length = ceil((high - low + 2 * halo * (count - 1)) / count / stride) * stride
-    reads = [(at, min(at + length, high)) for at in range(low, low + count * (length - 2 * halo), length - 2 * halo)]
+    reads = [(at, min(at + length, size)) for at in range(low, low + count * (length - 2 * halo), length - 2 * halo)]
     ends = [start, *(at + halo for at, _ in reads[1:]), stop]
     return [(*read, ends[i], ends[i + 1]) for i, read in enumerate(reads)]

@@ -13,7 +13,7 @@ from scipy import ndimage as ndi
 from napari_unet.errors import DataError
 from napari_unet.infer.image import median_diameter, nearest, rescale
 from napari_unet.infer.scale import enlargement, may_enlarge, scale_factor
-from napari_unet.infer.segment import Seen, see
+from napari_unet.infer.seen import Seen, see
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.targets import MAX_ID, TrainingTile, make_target
 

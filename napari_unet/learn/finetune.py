@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_unet.infer.familiar import memory_after, middle, plane_of
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.learn.corrections import correction_tiles, learned_scale
 from napari_unet.learn.outcome import recorded
 from napari_unet.learn.settings import TrainSettings

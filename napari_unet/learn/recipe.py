@@ -16,7 +16,7 @@ import numpy as np
 from napari_unet.errors import DataError
 from napari_unet.infer.familiar import memory_after, planes_of, signatures
 from napari_unet.infer.read import read_image, read_labels
-from napari_unet.infer.segment import prepare
+from napari_unet.infer.seen import prepare
 from napari_unet.jobs import Job, Progress
 from napari_unet.learn.clicks import ClickTrainer
 from napari_unet.learn.evaluate import quietly, read_pairs, score_tiles, tune

@@ -16,7 +16,8 @@ import torch
 from napari_unet.errors import DataError, DeviceError
 from napari_unet.infer.device import half_precision, out_of_memory, pick_device
 from napari_unet.infer.familiar import memory_after, planes_of
-from napari_unet.infer.segment import check_names, prepare
+from napari_unet.infer.seen import prepare
+from napari_unet.infer.segment import check_names
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import Batches

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from napari_unet.nets.config import UNetConfig
 
@@ -87,8 +87,23 @@ class UNet(nn.Module):
         Tensor
             ``(N, out_channels, *spatial)``, of the same spatial size as `x`, or as `keep`.
         """
+        steps = self.steps(x, keep)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                logits: Tensor = end.value
+                return logits
+
+    def steps(self, x: Tensor, keep: Window | None = None) -> Generator[None, None, Tensor]:
+        """Do as :meth:`forward`, with a pause after each level, so that it can be ended there."""
         keep = keep or tuple((0, length) for length in x.shape[2:])
-        *skips, x = self.encode(pad_to(x, self.stride))
+        x = pad_to(x, self.stride)
+        skips: list[Tensor] = []
+        for block in self.down:
+            skips.append(block(self.pool(skips[-1]) if skips else x))
+            yield
+        x = skips.pop()
         held = tuple((0, length) for length in x.shape[2:])
         windows = way_up(keep, [skip.shape[2:] for skip in skips])
         for block in self.up:
@@ -96,9 +111,9 @@ class UNet(nn.Module):
             below = tuple((start - 2 * at, stop - 2 * at) for (start, stop), (at, _) in zip(window, held, strict=True))
             x = block(torch.cat((_part(skips.pop(), window), _part(x, below)), dim=1))
             held = window
+            yield
         wanted = tuple((start - at, stop - at) for (start, stop), (at, _) in zip(keep, held, strict=True))
-        logits: Tensor = self.head(_part(x, wanted))
-        return logits
+        return self.head(_part(x, wanted))
 
     def encode(self, x: Tensor) -> list[Tensor]:
         """Return the output of each level on the way down, the image's size first; sizes are multiples of `stride`."""

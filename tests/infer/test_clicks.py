@@ -12,7 +12,7 @@ from napari_unet.errors import ImageError
 from napari_unet.infer import clicks
 from napari_unet.infer.clicks import SIDE, Outline, Prompt, draw, follow, middle, outline, overlap
 from napari_unet.infer.familiar import plane_of
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:

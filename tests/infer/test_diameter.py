@@ -9,7 +9,7 @@ import pytest
 
 from napari_unet.errors import ImageError
 from napari_unet.infer import diameter as subject
-from napari_unet.infer import segment
+from napari_unet.infer import seen
 from napari_unet.infer.diameter import diameter_job
 from napari_unet.infer.lazy import LazyArray
 from napari_unet.jobs import run
@@ -57,7 +57,7 @@ def test_of_a_large_movie_only_the_middle_is_read(bright: Model, monkeypatch: py
         y, x = (np.arange(s.start, s.stop) % 40 - 20 for s in slices[1:])
         return (np.hypot(*np.meshgrid(y, x, indexing="ij")) <= 10).astype(np.float32)[None]
 
-    monkeypatch.setattr(segment, "percentiles", lambda *_: (0.0, 1.0))
+    monkeypatch.setattr(seen, "percentiles", lambda *_: (0.0, 1.0))
     movie = LazyArray((500, 20_000, 20_000), np.dtype(np.float32), on_disk)
     assert run(diameter_job(bright, movie, "TYX")) == pytest.approx(20, rel=0.12)
     assert max(read) == (1, 2560, 2560)

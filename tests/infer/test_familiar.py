@@ -11,7 +11,8 @@ import pytest
 from napari_unet import Model
 from napari_unet.infer import familiar
 from napari_unet.infer.familiar import FEW, MOST, choose, memory_after, planes_of, signature, signatures
-from napari_unet.infer.segment import SegmentSettings, see, segment_job
+from napari_unet.infer.seen import see
+from napari_unet.infer.segment import SegmentSettings, segment_job
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:

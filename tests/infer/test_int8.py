@@ -10,7 +10,7 @@ import pytest
 
 from napari_unet import Model, sample_data
 from napari_unet.infer import engine, int8
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:

@@ -154,7 +154,7 @@ def test_tiles_under_way_are_cancelled_with_their_job(monkeypatch: pytest.Monkey
     class Slow:
         place = torch.device("cpu")
 
-        def start(self, x: Any, keep: Any) -> Any:
+        def start(self, x: Any, keep: Any, *, often: bool) -> Any:
             return self
 
         def ready(self, seconds: float) -> bool:

@@ -10,7 +10,8 @@ import pytest
 
 from napari_unet.infer.lazy import LazyArray
 from napari_unet.infer.scale import enlargement, find_scale
-from napari_unet.infer.segment import SegmentSettings, see, segment_job
+from napari_unet.infer.seen import see
+from napari_unet.infer.segment import SegmentSettings, segment_job
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from napari_unet import DeviceError, ImageError, Model, ModelFileError, sample_data
-from napari_unet.infer import segment
+from napari_unet.infer import seen
 from napari_unet.infer.lazy import LazyArray
 from napari_unet.infer.scale import scale_factor
-from napari_unet.infer.segment import SegmentSettings, prepare, segment_job
+from napari_unet.infer.seen import prepare
+from napari_unet.infer.segment import SegmentSettings, segment_job
 from napari_unet.jobs import Progress, run
 from napari_unet.learn.metrics import THRESHOLDS, score_instances, summarise
 
@@ -74,7 +75,7 @@ def test_of_a_stack_no_more_than_a_slice_is_read_at_once(
         read.append(stack[slices].size)
         return stack[slices]
 
-    monkeypatch.setattr(segment, "percentiles", lambda *_: (100.0, 4000.0))
+    monkeypatch.setattr(seen, "percentiles", lambda *_: (100.0, 4000.0))
     lazy = LazyArray(stack.shape, stack.dtype, on_disk)
     region = (slice(1, 5), slice(0, 48), slice(2, 60))
     labels = run(segment_job(thresholding(), lazy, "ZYX", region=region)).labels

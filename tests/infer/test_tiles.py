@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_unet.infer.tiles import plan_tiles
+from napari_unet.infer.tiles import plan_blocks, plan_tiles
 
 shapes = st.one_of(
     st.lists(st.integers(1, 200), min_size=1, max_size=1),
@@ -52,3 +52,45 @@ def test_what_fits_into_one_tile_is_one_tile() -> None:
 def test_tiles_of_one_image_are_about_equal() -> None:
     written = [part.write[0] for part in plan_tiles([1030], 1000, 0, 2)]
     assert [s.stop - s.start for s in written] == [516, 514]
+
+
+@st.composite
+def regions(draw: st.DrawFn) -> tuple[list[int], list[slice]]:
+    shape = draw(shapes)
+    starts = [draw(st.integers(0, n - 1)) for n in shape]
+    return shape, [slice(start, draw(st.integers(start + 1, n))) for start, n in zip(starts, shape, strict=True)]
+
+
+@given(regions(), st.integers(1, 80), st.integers(0, 20), strides)
+def test_tile_by_tile_a_region_is_copied(
+    given: tuple[list[int], list[slice]], tile: int, halo: int, stride: int
+) -> None:
+    shape, region = given
+    out = np.zeros(shape, int)
+    for part in plan_tiles(shape, tile, halo, stride, region):
+        out[part.write] += 1
+        for read, crop, write, size in zip(part.read, part.crop, part.write, shape, strict=True):
+            assert (read.start + crop.start, read.start + crop.stop) == (write.start, write.stop)
+            assert read.start % stride == 0
+            assert read.start <= max(write.start - halo, 0)
+            assert read.stop >= min(write.stop + halo, size)
+    assert (out[tuple(region)] == 1).all()
+    assert out.sum() == np.prod([r.stop - r.start for r in region])
+
+
+@given(regions(), st.integers(4, 90), st.integers(0, 9))
+def test_blocks_write_each_pixel_of_a_region_once(given: tuple[list[int], list[slice]], side: int, margin: int) -> None:
+    shape, region = given
+    out = np.zeros(shape, int)
+    blocks = plan_blocks(shape, [side] * len(shape), [margin] * len(shape), region)
+    for block in blocks:
+        out[block.write] += 1
+        inner = np.zeros([v.stop - v.start for v in block.view], bool)
+        inner[block.inner] = True
+        assert inner.sum() == np.prod([w.stop - w.start for w in block.write])
+        for view, write, size in zip(block.view, block.write, shape, strict=True):
+            assert (view.start, view.stop) == (max(write.start - margin, 0), min(write.stop + margin, size))
+            assert write.start // side == (write.stop - 1) // side, "it fits the pieces on disk"
+    assert (out[tuple(region)] == 1).all()
+    assert out.sum() == np.prod([r.stop - r.start for r in region])
+    assert [block.place for block in blocks] == sorted({block.place for block in blocks})

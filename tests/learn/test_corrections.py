@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from napari_unet import DataError, Model
-from napari_unet.infer import segment
+from napari_unet.infer import seen
 from napari_unet.infer.image import percentiles
 from napari_unet.infer.lazy import LazyArray
-from napari_unet.infer.segment import prepare
+from napari_unet.infer.seen import prepare
 from napari_unet.jobs import run
 from napari_unet.learn import corrections as module
 from napari_unet.learn.corrections import Corrections, State, correction_tiles, known_weight
@@ -206,7 +206,7 @@ def test_of_a_stack_only_the_corrected_parts_are_read(model: Model, monkeypatch:
         measured.append(given)
         return percentiles(stack, given[1])
 
-    monkeypatch.setattr(segment, "percentiles", measure)
+    monkeypatch.setattr(seen, "percentiles", measure)
     state = np.zeros(stack.shape, np.uint8)
     state[1, 200:210, 100:130], state[4, :9, 3:5] = PAINTED, CONFIRMED
     boxes = {1: np.s_[192:218, 92:138], 4: np.s_[0:17, 0:13]}

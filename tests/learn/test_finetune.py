@@ -11,7 +11,7 @@ import pytest
 from napari_unet import DataError, Model
 from napari_unet.infer import familiar
 from napari_unet.infer.familiar import FEW, signature
-from napari_unet.infer.segment import see
+from napari_unet.infer.seen import see
 from napari_unet.jobs import Progress, run
 from napari_unet.learn import corrections as cells
 from napari_unet.learn.corrections import Corrections, State
