@@ -17,9 +17,10 @@ import torch
 from report import DATA, arguments, report
 
 from napari_unet.infer import int8
-from napari_unet.infer.engine import OpenVINO, Torch
+from napari_unet.infer.engine import Torch
 from napari_unet.infer.image import rescale
 from napari_unet.infer.instances import decode
+from napari_unet.infer.openvino_engine import OpenVINO
 from napari_unet.infer.segment import SegmentSettings, get_ready
 from napari_unet.jobs import run
 from napari_unet.model import Model

@@ -62,14 +62,14 @@ def model(tmp_path: Path, thresholding: Callable[..., Model]) -> Path:
 @pytest.fixture
 def looks(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
     """The shape of each array that a network was given."""
-    from napari_unet.infer.engine import OpenVINO
+    from napari_unet.infer.openvino_engine import OpenVINO
 
     seen: list[tuple[int, ...]] = []
     original = OpenVINO.start
 
-    def start(self: OpenVINO, x: np.ndarray, keep: Window) -> Pending:
+    def start(self: OpenVINO, x: np.ndarray, keep: Window, **how: bool) -> Pending:
         seen.append((1, *x.shape))
-        return original(self, x, keep)
+        return original(self, x, keep, **how)
 
     monkeypatch.setattr(OpenVINO, "start", start)
     return seen

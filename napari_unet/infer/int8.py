@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.infer.device import pick_device
-from napari_unet.infer.engine import OpenVINO, quantise, torch_engine
+from napari_unet.infer.engine import quantise, torch_engine
 from napari_unet.infer.image import rescale
 from napari_unet.infer.instances import decode
 from napari_unet.infer.merge import pairs
+from napari_unet.infer.openvino_engine import OpenVINO
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QAbstractButton, QCheckBox
 
 from napari_unet.gui import models, runs, writing
 from napari_unet.gui.dock import UNetDock
-from napari_unet.infer.engine import OpenVINO
+from napari_unet.infer.openvino_engine import OpenVINO
 from napari_unet.jobs import Progress
 from napari_unet.learn.corrections import State
 from napari_unet.learn.objects import Edit
@@ -137,9 +137,9 @@ def test_flips_are_a_box_under_more(desk, monkeypatch: pytest.MonkeyPatch) -> No
     looks: list[tuple[int, ...]] = []
     real = OpenVINO.start
 
-    def start(engine: OpenVINO, x, keep):
+    def start(engine: OpenVINO, x, keep, **how):
         looks.append(tuple(x.shape))
-        return real(engine, x, keep)
+        return real(engine, x, keep, **how)
 
     monkeypatch.setattr(OpenVINO, "start", start)
     at = desk(blobs())

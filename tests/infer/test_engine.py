@@ -17,7 +17,8 @@ from torch import nn
 
 from napari_unet import DeviceError
 from napari_unet.infer import engine
-from napari_unet.infer.engine import OpenVINO, Torch, engine_for, torch_engine
+from napari_unet.infer.engine import Torch, engine_for, torch_engine
+from napari_unet.infer.openvino_engine import OpenVINO
 from napari_unet.nets.config import UNetConfig
 from napari_unet.nets.unet import UNet, activate
 
@@ -132,7 +133,7 @@ def test_the_fastest_engine_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_signals_are_heard_after_engines_that_went_in_any_order() -> None:
     program = """
 import gc, signal
-from napari_unet.infer.engine import OpenVINO
+from napari_unet.infer.openvino_engine import OpenVINO
 from napari_unet.nets.config import UNetConfig
 from napari_unet.nets.unet import UNet
 
