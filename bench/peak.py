@@ -49,7 +49,7 @@ def convolution(dtype: torch.dtype, device: str = "cpu", side: int = 256, channe
     layer = torch.nn.Conv2d(channels, channels, 3, padding=1).to(device, dtype)
     layer = layer.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     x = torch.rand(batch, channels, side, side, device=device).to(dtype, memory_format=torch.channels_last)
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.backends.cudnn.flags(benchmark=True):
         return 2 * 9 * channels**2 * batch * side**2 / median(lambda: layer(x), 3)
 
 
