@@ -2,7 +2,7 @@
 
 The image is nuclei/val tiles side by side. Each program has its turn in each round, in a process of its own, with its
 model loaded and warm; before and after it the machine's own peak is measured, which tells how busy it was. Figures are
-medians over the rounds, ratios too. bench/rivals.py says what is measured of the others; those that none of the Pythons
+medians over the rounds; ratios are of seconds times that peak, so that what else ran meanwhile cancels. bench/rivals.py says what is measured of the others; those that none of the Pythons
 has are left out. Last, the command as a whole.
 
     python bench/speed.py --rivals VENV/bin/python OTHER/bin/python --json speed.json
@@ -91,7 +91,8 @@ def compared(size: int, asked: dict[str, list[list[Any]]], rounds: int) -> list[
                 said["of peak"] = said["GFLOP"] / said["network s"] / said["machine GFLOP/s"]
             for part in ("network", "file"):
                 if said[f"{part} s"] != "":
-                    said[f"{part} × ours"] = said[f"{part} s"] / first[f"{part} s"]
+                    took, ours = (each[f"{part} s"] * each["machine GFLOP/s"] for each in (said, first))
+                    said[f"{part} × ours"] = took / ours
             found.setdefault(who, []).append(said)
     return [{"who": who, "size": size, **medians(lines)} for who, lines in found.items()]
 
