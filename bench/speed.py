@@ -2,8 +2,9 @@
 
 The image is nuclei/val tiles side by side. Each program has its turn in each round, in a process of its own, with its
 model loaded and warm; before and after it the machine's own peak is measured, which tells how busy it was. Figures are
-medians over the rounds; ratios are of seconds times that peak, so that what else ran meanwhile cancels. bench/rivals.py says what is measured of the others; those that none of the Pythons
-has are left out. Last, the command as a whole.
+medians over the rounds; ratios are of seconds times that peak, so that what else ran meanwhile cancels, roughly.
+bench/rivals.py says what is measured of the others; those that none of the Pythons has are left out. Last, the command
+as a whole.
 
     python bench/speed.py --rivals VENV/bin/python OTHER/bin/python --json speed.json
 """
