@@ -19,9 +19,6 @@ from napari_unet.infer.image import check_axes
 from napari_unet.infer.read import list_images, read_image, read_labels
 from napari_unet.infer.segment import segment_job
 from napari_unet.jobs import Job, Progress, run
-from napari_unet.learn.evaluate import evaluate_job, read_pairs
-from napari_unet.learn.recipe import Recipe, Source
-from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.model import Model
 from napari_unet.whole import put_back
 
@@ -32,6 +29,7 @@ if TYPE_CHECKING:
 
     from napari_unet.infer.segment import Segmentation, SegmentSettings
     from napari_unet.learn.metrics import ImageScore
+    from napari_unet.learn.recipe import Recipe
 
 ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
 
@@ -237,6 +235,8 @@ def score_files(model: Model, pairs: Sequence[tuple[Path, Path]], settings: Segm
     UnetError
         If an image or mask cannot be read, or they do not fit together; it names the image.
     """
+    from napari_unet.learn.evaluate import evaluate_job  # here, so that segmenting a file does not wait for learning
+
     scored: list[ImageScore] = []
     for i, (image, mask) in enumerate(pairs):
         yield Progress(i, len(pairs), f"scoring {image.name}")
@@ -289,6 +289,10 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     DataError
         If there is no such task, or the masks do not fit it.
     """
+    from napari_unet.learn.evaluate import read_pairs
+    from napari_unet.learn.recipe import Recipe, Source
+    from napari_unet.learn.settings import SCRATCH, TrainSettings
+
     if task not in (None, "instances", "classes"):
         raise DataError(f"--task is {task!r}, expected instances or classes: choose one of them.")
     pairs = read_pairs(folder)
