@@ -322,7 +322,7 @@ def test_the_memory_is_told_first_and_what_does_not_fit_is_refused(
     first = learned[1][0]
     assert (first.total, first.message) == (0, "training needs about 0.1 GB of memory")
     monkeypatch.setattr(steps_of, "free_memory", lambda _: 10**7)
-    with pytest.raises(DeviceError, match=r"needs about 0\.1 GB of memory and 0\.0 GB are .* batch \(2\) or .* 32 × 32"):
+    with pytest.raises(DeviceError, match=r"needs about 0\.1 GB .* 0\.0 GB are free .* batch \(2\) or .*32 × 32"):
         run(train(fresh(), [tile(0)], [], FAST))
 
 
