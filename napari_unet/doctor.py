@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from napari_unet.errors import DeviceError, UnetError
+from napari_unet.infer.device import free_memory, half_precision, pick_device, system_lines
 from napari_unet.model import Model, shipped
 from napari_unet.model_file import code_version
 
@@ -127,8 +128,6 @@ def _processor() -> Iterator[Finding]:
     try:
         import torch
 
-        from napari_unet.infer.device import half_precision
-
         half = half_precision(torch.device("cpu")) is not None
         yield Finding("torch", f"{torch.get_num_threads()} threads, bfloat16 in hardware: {'yes' if half else 'no'}")
     except (ImportError, OSError) as error:  # a library that does not load is an OSError
@@ -139,7 +138,7 @@ def _processor() -> Iterator[Finding]:
 def _processor_name() -> str:
     """Return the processor's model, in the system's own words."""
     if sys.platform == "linux":
-        for line in _lines("/proc/cpuinfo"):
+        for line in system_lines("/proc/cpuinfo"):
             if line.startswith(("model name", "Model")):
                 return line.partition(":")[2].strip()
     if sys.platform == "darwin":
@@ -153,7 +152,6 @@ def _graphics() -> Iterator[Finding]:
         import torch
     except (ImportError, OSError):
         return
-    from napari_unet.infer.device import pick_device
 
     if torch.cuda.is_available():
         for i in range(torch.cuda.device_count()):
@@ -171,30 +169,13 @@ def _graphics() -> Iterator[Finding]:
 
 
 def _memory() -> Iterator[Finding]:
-    free = _free_memory()
+    free = free_memory()
     if free is None:
         yield Finding("memory", "unknown")
     elif free < LEAST_MEMORY:
         yield Finding("memory", f"{_gb(free)} free", "note", "Close other programs: an image needs about 2 GB.")
     else:
         yield Finding("memory", f"{_gb(free)} free")
-
-
-def _free_memory() -> int | None:
-    """Return the free memory in bytes, a container's own limit observed; None where nothing tells."""
-    try:
-        import psutil  # type: ignore[import-untyped]  # comes with napari
-
-        free = int(psutil.virtual_memory().available)
-    except ImportError:
-        found = [line.split()[1] for line in _lines("/proc/meminfo") if line.startswith("MemAvailable")]
-        if not found:
-            return None
-        free = 1024 * int(found[0])
-    limit, used = (_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
-    if limit and used and limit[0].isdecimal():
-        free = min(free, int(limit[0]) - int(used[0]))
-    return free
 
 
 def _display() -> Iterator[Finding]:
@@ -256,14 +237,6 @@ def _folders() -> Iterator[Finding]:
 
 def _gb(size: float) -> str:
     return f"{size / 1e9:.1f} GB"
-
-
-def _lines(path: str) -> list[str]:
-    """Return the lines of one of the system's files, [] where there is none."""
-    try:
-        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return []
 
 
 def _output(*command: str) -> str:

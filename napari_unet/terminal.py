@@ -94,6 +94,12 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
 
         def report(progress: Progress) -> None:
             nonlocal told, when
+            if also is not None:
+                also(progress)
+            if not progress.total:  # nothing is counted: it is said, on a line of its own
+                if not silent:
+                    bar.write(f"{progress.message[:1].upper()}{progress.message[1:]}.", file=sys.stderr)
+                return
             values = {key: f"{value:.3f}" for key, value in progress.values.items()}
             twentieth = 20 * progress.done // max(progress.total, 1)
             due = twentieth != told and time.monotonic() - when >= LINE_EVERY
@@ -107,8 +113,6 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
                 bar.reset(progress.total)
             bar.n = progress.done
             bar.update(0)
-            if also is not None:
-                also(progress)
 
         return run(job, report)
 

@@ -344,6 +344,7 @@ def test_train(pairs: Path, tmp_path: Path, half: list[str]) -> None:
         "train", pairs, "--from", small, "--output", output, "--steps", 4, *QUICK, *half, "--json", tmp_path / "j.json"
     )
     assert result.exit_code == 0, result.output
+    assert "Training needs about 0.1 GB of memory.\n" in result.stderr
     learned = Model.load(output)
     assert learned.name == "mine"
     assert learned.version in result.stdout
@@ -354,7 +355,7 @@ def test_train(pairs: Path, tmp_path: Path, half: list[str]) -> None:
 
 
 def test_ctrl_c_keeps_the_best(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from napari_unet.learn.train import Trainer
+    from napari_unet.learn.trainer import Trainer
 
     original = Trainer.step
 

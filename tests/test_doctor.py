@@ -111,7 +111,7 @@ def test_a_display_without_opengl(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_little_room(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(doctor, "_free_memory", lambda: 10**9)
+    monkeypatch.setattr(doctor, "free_memory", lambda: 10**9)
     assert next(doctor._memory()).level == "note"
     monkeypatch.setattr(doctor, "LEAST_DISK", 1e18)
     assert next(doctor._folders()).mend == "Make room on this disk."

@@ -67,6 +67,24 @@ def test_a_log_of_slow_work_has_a_line_for_each_twentieth(clock: Clock, capsys: 
     assert capsys.readouterr().err == ""
 
 
+def test_what_is_not_counted_is_said_on_a_line_of_its_own(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def telling() -> Job[str]:
+        yield Progress(0, 0, "training needs about 1.2 GB of memory")
+        return (yield from training(clock, 1))
+
+    run_job(telling())
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "Training needs about 1.2 GB of memory.",
+        "steps 0/100 loss 0.500",
+    ]
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    run_job(telling())
+    assert "Training needs about 1.2 GB of memory.\n" in screen.getvalue()
+
+
 def test_a_bar_says_what_how_far_and_how_long_still(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import DeviceError
@@ -41,6 +42,32 @@ def out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or any(words in str(error) for words in said)
 
 
+def free_memory(device: torch.device | None = None) -> int | None:
+    """Return the free memory in bytes of a device, or of the machine; None where nothing tells.
+
+    An Apple GPU shares the machine's. A container's own limit is observed.
+    """
+    if device is not None and device.type == "cuda":
+        import torch
+
+        # what torch keeps for itself is as good as free
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
+    try:
+        import psutil  # type: ignore[import-untyped]  # comes with napari
+
+        free = int(psutil.virtual_memory().available)
+    except ImportError:
+        found = [line.split()[1] for line in system_lines("/proc/meminfo") if line.startswith("MemAvailable")]
+        if not found:
+            return None
+        free = 1024 * int(found[0])
+    limit, used = (system_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    if limit and used and limit[0].isdecimal():
+        free = min(free, int(limit[0]) - int(used[0]))
+    return free
+
+
 def half_precision(device: torch.device) -> torch.dtype | None:
     """Return the 16-bit type that is computed in hardware and faster than float32, or None.
 
@@ -65,3 +92,11 @@ def describe_device(device: torch.device) -> str:
     if device.type == "mps":
         return "Apple GPU"
     return f"processor, {torch.get_num_threads()} threads"
+
+
+def system_lines(path: str) -> list[str]:
+    """Return the lines of one of the system's files, [] where there is none."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return []

@@ -18,9 +18,9 @@ from torch.nn import functional as F
 from napari_unet.errors import DataError
 from napari_unet.infer.clicks import LEAST, NARROW, SIDE, WIDE, draw
 from napari_unet.learn.augment import augment
-from napari_unet.learn.batches import MARGIN, cut
+from napari_unet.learn.batches import MARGIN, as_tensor, cut
 from napari_unet.learn.losses import total_loss
-from napari_unet.learn.train import Trainer
+from napari_unet.learn.trainer import Trainer
 from napari_unet.model_file import PROMPTS
 
 if TYPE_CHECKING:
@@ -131,9 +131,9 @@ class ObjectCrops:
             centre = np.array([(s.start + s.stop) / 2 for s in box]) + random.uniform(-JITTER, JITTER, 2) * side
         read = round(side * MARGIN)
         start = [round(float(c) - read / 2) for c in centre]
-        image = torch.from_numpy(cut(tile.image, start, (read, read), "reflect").copy())[None]
-        both = np.concatenate((tile.target[1:2], tile.weight[:1]))
-        numbers, known = torch.from_numpy(cut(both, start, (read, read)).copy())[None].split(1, dim=1)
+        image = cut(as_tensor(tile.image), start, (read, read), "reflect")[None]
+        numbers = cut(as_tensor(tile.target[1:2]), start, (read, read))[None]
+        known = cut(as_tensor(tile.weight[:1]), start, (read, read))[None]
         image = F.interpolate(image, (self._read, self._read), mode="bilinear", antialias=True, align_corners=False)
         numbers, known = (F.interpolate(x, (self._read, self._read), mode="nearest-exact") for x in (numbers, known))
         numbers = torch.where(numbers == number, 1.0, torch.where(numbers > 0, numbers + 1, 0.0))

@@ -13,7 +13,8 @@ from napari_unet.learn.corrections import correction_tiles, learned_scale
 from napari_unet.learn.outcome import recorded
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import typical_diameter
-from napari_unet.learn.train import enough_steps, train
+from napari_unet.learn.train import train
+from napari_unet.learn.trainer import enough_steps
 from napari_unet.model import Provenance
 
 if TYPE_CHECKING:

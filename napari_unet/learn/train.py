@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from contextlib import closing
@@ -11,44 +10,35 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from napari_unet.errors import DataError, DeviceError
-from napari_unet.infer.device import half_precision, out_of_memory, pick_device
+from napari_unet.infer.device import out_of_memory
 from napari_unet.infer.familiar import memory_after, planes_of
 from napari_unet.infer.seen import prepare
 from napari_unet.infer.segment import check_names
 from napari_unet.jobs import Job, Progress, run
-from napari_unet.learn.augment import augment
 from napari_unet.learn.batches import Batches
 from napari_unet.learn.completion import complete, incomplete
 from napari_unet.learn.evaluate import check_pairs, headline, predict_tile, quality, quietly, score_tiles
-from napari_unet.learn.losses import total_loss
-from napari_unet.learn.optimiser import optimisers
+from napari_unet.learn.memory import gigabytes
 from napari_unet.learn.preview import Looks
-from napari_unet.learn.settings import CROP, SCRATCH, TrainSettings
+from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.learn.targets import check_objects, training_tile, typical_diameter
+from napari_unet.learn.trainer import Trainer
 from napari_unet.model import Provenance
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from numpy.typing import ArrayLike
-    from torch import Tensor
 
     from napari_unet.learn.metrics import Scores
     from napari_unet.learn.preview import Look
     from napari_unet.learn.targets import TrainingTile
     from napari_unet.model import Model
-    from napari_unet.nets.unet import UNet
 
-WARM_UP = 0.05  # share of the steps in which the learning rate rises
 # Shares of the steps after which objects known in part are completed: once class and boundary are learned, and again
 COMPLETE = (0.25, 0.5, 0.75)
-# Steps for each crop's worth of known pixels, at least, and at most. Ten corrected tiles of phase contrast gave AP.50
-# .673 and .668 with 150 steps, .717 and .721 with 300 (two seeds); 150 are a minute or two on a laptop.
-WORTH, LEAST, MOST = 40, 150, 600
-CLIP = 1.0  # largest norm of the gradient; one bad crop may not throw the weights far
 
 
 @dataclass(frozen=True)
@@ -109,15 +99,15 @@ def train(
     Yields
     ------
     Progress
-        Steps; `values` has ``loss`` and, after each check, ``score`` (held-out AP at .50, or Dice for
-        classes); `payload` then is the best Model so far.
+        First, with nothing to count, how much memory it needs. Then steps; `values` has ``loss`` and, after each
+        check, ``score`` (held-out AP at .50, or Dice for classes); `payload` then is the best Model so far.
 
     Raises
     ------
     DataError
         If there is nothing to learn from, or the tiles do not fit the model.
     DeviceError
-        If memory runs out.
+        If it needs more memory than is free, or memory runs out.
     """
     _check(model, tiles, held_out)
     if model.task == "clicks" and trainer is None:
@@ -132,13 +122,6 @@ def train(
         raise DeviceError(
             f"The device ran out of memory in training: make the batch ({settings.batch}) or crop smaller."
         ) from error
-
-
-def enough_steps(tiles: Sequence[TrainingTile]) -> int:
-    """Return how many steps tiles are worth, by the pixels that are known in them."""
-    ndim = tiles[0].image.ndim - 1
-    known = sum(int(np.count_nonzero(tile.weight[0])) for tile in tiles) / CROP[ndim] ** ndim
-    return int(np.clip(round(WORTH * known), LEAST, MOST))
 
 
 def _check(model: Model, tiles: Sequence[TrainingTile], held_out: Sequence[TrainingTile]) -> None:
@@ -178,6 +161,7 @@ def _train(
     def scored(model: Model, step: int) -> Job[Scores]:
         return quietly(score_tiles(model, held_out, settings.device), step, steps)
 
+    yield Progress(0, 0, f"training needs about {gigabytes(trainer.memory)} of memory")
     before = (yield from scored(model, 0)) if held_out else None
     best, after, ended, step = model, before, "", 0
     checks = {round((i + 1) * steps / settings.checks) for i in range(settings.checks)}
@@ -218,106 +202,7 @@ def _complete(trainer: Trainer, model: Model, origin: Provenance, step: int) -> 
     for i, tile in enumerate(trainer.given):
         if incomplete(tile):
             maps = yield from quietly(predict_tile(now, tile, trainer.settings.device), step, trainer.steps)
-            trainer.batches.tiles[i] = complete(tile, maps, len(model.classes))
-
-
-class Trainer:
-    """Network, optimiser and averaged weights; one call, one step.
-
-    Parameters
-    ----------
-    model : Model
-        Its network is copied.
-    tiles : sequence of TrainingTile
-        What to learn from.
-    settings : TrainSettings
-        How.
-    """
-
-    def __init__(self, model: Model, tiles: Sequence[TrainingTile], settings: TrainSettings) -> None:
-        self.settings = settings
-        self.steps = settings.steps or enough_steps(tiles)
-        self.given = tiles
-        self.device = pick_device(settings.device)
-        half = half_precision(self.device)
-        # float16 would need loss scaling; bfloat16 has the range of float32
-        self.dtype = half if half == torch.bfloat16 else None
-        self.network = copy.deepcopy(model.network).to(self.device).requires_grad_(True)
-        if model.ndim == 2:
-            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average: UNet = copy.deepcopy(self.network).requires_grad_(False)
-        self.network.train()
-        if settings.freeze_norms:
-            for module in self.network.modules():
-                if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
-                    module.eval()
-        self.optimisers = optimisers(self.network, settings.learning_rate, settings.weight_decay)
-        self.batches = self.crops(tiles, model, settings)
-        if not settings.freeze_norms and settings.batch == 1 and max(self.batches.size) <= self.network.stride:
-            raise DataError(
-                f"One crop of {' × '.join(map(str, self.batches.size))} pixels is too little for the "
-                "statistics of the norms: make the batch or the crop larger, or freeze the norms."
-            )
-        self.random = torch.Generator().manual_seed(settings.seed)
-
-    def crops(self, tiles: Sequence[TrainingTile], model: Model, settings: TrainSettings) -> Any:
-        """Return what draws the batches."""
-        return Batches(tiles, model.config.in_channels, settings)
-
-    def step(self, step: int) -> float | None:
-        """Make one step and return its loss; None, with all weights as they were, if that is not a number."""
-        for group in (group for each in self.optimisers for group in each.param_groups):
-            group["lr"] = self.settings.learning_rate * schedule(step, self.steps)
-        loss = self.loss()
-        self.network.zero_grad(set_to_none=True)
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), CLIP)
-        value = float(loss.detach())
-        if not (math.isfinite(value) and math.isfinite(float(norm))):
-            return None
-        for each in self.optimisers:
-            each.step()
-        self._update_average(step)
-        return value
-
-    def loss(self) -> Tensor:
-        """Return the loss of one batch."""
-        image, target, weight = (part.to(self.device, non_blocking=True) for part in self.batches.draw())
-        how = self.settings.augmentation
-        image, target, weight = augment(image, target, weight, self.batches.size, how, self.random)
-        return total_loss(self.logits(self.network, image), target, weight, self.network.config.classes)
-
-    def logits(self, network: UNet, image: Tensor) -> Tensor:
-        """Return what a network says of a batch, computed in the precision of the device."""
-        if image.ndim == 4:
-            image = image.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            found: Tensor = network(image)
-        return found
-
-    def averaged(self, model: Model, provenance: Provenance) -> Model:
-        """Return `model` with the averaged weights; what it knew of images is no longer true of them."""
-        network = copy.deepcopy(self.average).cpu().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-        return replace(model, network=network.eval(), provenance=provenance, familiar=None, base=None)
-
-    @torch.no_grad()
-    def _update_average(self, step: int) -> None:
-        """Exponential moving average; short at the start, where old weights are worthless."""
-        keep = min(self.settings.ema, (1 + step) / (10 + step))
-        for mine, new in zip(_floats(self.average), _floats(self.network), strict=True):
-            mine.lerp_(new, 1 - keep)
-
-
-def schedule(step: int, steps: int) -> float:
-    """Return the learning rate's factor, 0 to 1: a linear rise, then half a cosine to 1 %."""
-    rise = max(1, round(WARM_UP * steps))
-    if step < rise:
-        return (step + 1) / rise
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-
-
-def _floats(network: torch.nn.Module) -> list[Tensor]:
-    return [t for t in network.state_dict().values() if t.is_floating_point()]
+            trainer.batches.replace(i, complete(tile, maps, len(model.classes)))
 
 
 def fit(

@@ -158,9 +158,9 @@ def way_up(keep: Window, sizes: Sequence[Sequence[int]]) -> list[Window]:
 
 
 def _part(x: Tensor, window: Window) -> Tensor:
-    """Return a part of the spatial axes, a view."""
+    """Return a part of the spatial axes, a view; all of an axis is not cut, for the gradient of a cut is a copy."""
     for axis, (start, stop) in enumerate(window, start=2):
-        x = x.narrow(axis, start, stop - start)
+        x = x.narrow(axis, start, stop - start) if stop - start < x.shape[axis] else x
     return x
 
 

@@ -112,7 +112,7 @@ def test_a_person_begins_with_something_that_fits_the_object(tile: TrainingTile)
 
 def test_it_learns_to_outline_what_is_clicked(tile: TrainingTile) -> None:
     start = Model.new(width=8, depth=3).with_clicks()
-    settings = replace(HOW, steps=80, learning_rate=2e-2, ema=0.95)
+    settings = replace(HOW, steps=80, ema=0.95)
     losses: list[float] = []
     result = run(
         train(start, [tile], [], settings, trainer=ClickTrainer), lambda p: losses.append(p.values.get("loss", np.nan))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from napari_unet.learn.losses import boundary, crowded, dice_loss, total_loss, weighted_mean
+from napari_unet.learn.losses import boundary, crowded, dice_loss, highest, total_loss, weighted_mean
 
 SIZES = {1: (12,), 2: (8, 9), 3: (5, 6, 7)}
 
@@ -139,3 +140,11 @@ def test_it_is_crowded_within_two_pixels_of_two_objects(ndim: int) -> None:
     assert (meet == torch.tensor([0.0] * 10 + [1] + [0] + [1] * 4 + [0])).all()
     assert crowded(torch.full((1, 5), 7.0)).sum() == 0
     assert crowded(torch.zeros(1, 5)).sum() == 0
+
+
+@pytest.mark.parametrize("shape", [(50,), (1,), (9, 12), (2, 1), (5, 6, 7)])
+@pytest.mark.parametrize("reach", [1, 2])
+def test_the_highest_value_around_is_that_of_a_pooling(shape: tuple[int, ...], reach: int) -> None:
+    values = torch.randn((2, *shape), generator=torch.Generator().manual_seed(0))
+    pool = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}[len(shape)]
+    assert torch.equal(highest(values, reach), pool(values[:, None], 2 * reach + 1, 1, reach)[:, 0])

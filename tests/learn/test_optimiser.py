@@ -15,7 +15,7 @@ def test_orthogonal_keeps_the_directions_and_evens_their_strength(shape):
     left, _ = torch.linalg.qr(torch.randn((shape[0], min(shape)), generator=random))
     right, _ = torch.linalg.qr(torch.randn((shape[1], min(shape)), generator=random))
     strengths = torch.logspace(0, -1, min(shape))  # one direction is ten times weaker than another
-    made = left.T @ orthogonal(left @ torch.diag(strengths) @ right.T) @ right
+    made = left.T @ orthogonal((left @ torch.diag(strengths) @ right.T)[None])[0] @ right
     assert made.diagonal().min() > 0.6
     assert made.diagonal().max() < 1.3
     assert (made - torch.diag(made.diagonal())).abs().max() < 0.05
@@ -23,7 +23,7 @@ def test_orthogonal_keeps_the_directions_and_evens_their_strength(shape):
 
 def test_orthogonal_of_nothing_is_nothing():
     """A kernel whose gradient is 0 everywhere is not moved, and gets no NaN."""
-    assert not orthogonal(torch.zeros(3, 5)).any()
+    assert not orthogonal(torch.zeros(1, 3, 5)).any()
 
 
 @pytest.mark.parametrize(
@@ -66,3 +66,26 @@ def test_the_order_in_memory_does_not_matter():
         Muon([weight], 0.1, 0.0).step()
         learned.append(weight.detach())
     torch.testing.assert_close(*learned)
+
+
+def test_kernels_of_one_shape_are_updated_as_each_alone():
+    """What is multiplied in one go does not depend on what is beside it."""
+    random = torch.Generator().manual_seed(3)
+    made = [
+        (torch.randn(shape, generator=random), torch.randn(shape, generator=random)) for shape in 3 * [(8, 4, 3, 3)]
+    ]
+
+    def learned(pairs):
+        weights = [torch.nn.Parameter(start.clone()) for start, _ in pairs]
+        muon = Muon(weights, 0.1, 0.01)
+        for _ in range(3):
+            for weight, (_, slope) in zip(weights, pairs, strict=True):
+                weight.grad = slope.clone()
+            muon.step()
+        return [weight.detach() for weight in weights]
+
+    together = learned(made)
+    alone = [learned([pair])[0] for pair in made]
+    torch.testing.assert_close(together, alone, rtol=1e-2, atol=1e-3)
+    rows = [torch.randn((9, 5), generator=random) for _ in range(4)]
+    torch.testing.assert_close(orthogonal(torch.stack(rows)), torch.cat([orthogonal(each[None]) for each in rows]))

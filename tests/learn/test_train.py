@@ -15,9 +15,11 @@ from napari_unet import DataError, DeviceError, Model
 from napari_unet.infer.familiar import FEW
 from napari_unet.jobs import Progress, run
 from napari_unet.learn import train as module
+from napari_unet.learn import trainer as steps_of
 from napari_unet.learn.settings import SCRATCH, TrainSettings
 from napari_unet.learn.targets import TrainingTile, training_tile
-from napari_unet.learn.train import TrainResult, enough_steps, schedule, train
+from napari_unet.learn.train import TrainResult, train
+from napari_unet.learn.trainer import enough_steps, schedule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -48,7 +50,11 @@ def fresh(**how: Any) -> Model:
 
 
 def state(model: Model) -> dict[str, torch.Tensor]:
-    return {key: value.clone() for key, value in model.network.state_dict().items()}
+    return state_of(model.network)
+
+
+def state_of(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {key: value.clone() for key, value in network.state_dict().items()}
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
@@ -77,7 +83,7 @@ def test_progress_counts_steps_and_brings_the_best_model_at_each_check(
 ) -> None:
     result, steps = learned
     assert [step.done for step in steps] == sorted(step.done for step in steps)
-    assert {step.total for step in steps} == {FAST.steps}
+    assert {step.total for step in steps[1:]} == {FAST.steps}
     checks = [step for step in steps if "score" in step.values and step.done]
     assert [step.done for step in checks] == [10, 20, 30, 40]
     assert all(isinstance(step.payload, Model) and 0 <= step.values["score"] <= 1 for step in checks)
@@ -144,13 +150,13 @@ def test_frozen_norms_keep_their_statistics_exactly(learned: tuple[TrainResult, 
 def broken_at(step: int, monkeypatch: pytest.MonkeyPatch, value: float = float("nan")) -> list[int]:
     """Let the loss be `value` from a step on; return the list that counts the steps."""
     calls: list[int] = []
-    real = module.total_loss
+    real = steps_of.total_loss
 
     def loss(*args: Any) -> torch.Tensor:
         calls.append(1)
         return real(*args) * (value if len(calls) >= step else 1)
 
-    monkeypatch.setattr(module, "total_loss", loss)
+    monkeypatch.setattr(steps_of, "total_loss", loss)
     return calls
 
 
@@ -305,9 +311,30 @@ def test_memory_that_runs_out_is_told(
     def poor(*_: Any) -> None:
         raise error
 
-    monkeypatch.setattr(module, "total_loss", poor)
+    monkeypatch.setattr(steps_of, "total_loss", poor)
     with pytest.raises(becomes, match=r"batch \(2\)" if becomes is DeviceError else "sizes"):
         run(train(fresh(), [tile(0)], [], FAST))
+
+
+def test_the_memory_is_told_first_and_what_does_not_fit_is_refused(
+    learned: tuple[TrainResult, list[Progress]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = learned[1][0]
+    assert (first.total, first.message) == (0, "training needs about 0.1 GB of memory")
+    monkeypatch.setattr(steps_of, "free_memory", lambda _: 10**7)
+    with pytest.raises(DeviceError, match=r"needs about 0\.1 GB .* 0\.0 GB are free .* batch \(2\) or .*32 × 32"):
+        run(train(fresh(), [tile(0)], [], FAST))
+
+
+def test_the_average_is_between_what_was_and_what_is() -> None:
+    trainer = steps_of.Trainer(fresh(), [tile(0)], FAST)
+    for step in range(3):
+        before, keep = state_of(trainer.average), min(FAST.ema, (1 + step) / (10 + step))
+        trainer.step(step)
+        for key, new in state_of(trainer.network).items():
+            if new.is_floating_point():
+                expected = keep * before[key] + (1 - keep) * new
+                torch.testing.assert_close(trainer.average.state_dict()[key], expected)
 
 
 def test_the_learning_rate_rises_then_falls() -> None:
