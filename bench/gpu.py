@@ -21,7 +21,8 @@ from napari_unet.infer.device import half_precision, pick_device
 from napari_unet.infer.engine import engine_for, torch_engine
 from napari_unet.infer.instances import decode
 from napari_unet.infer.predict import predict_tiles
-from napari_unet.infer.segment import SegmentSettings, get_ready, prepare
+from napari_unet.infer.seen import prepare
+from napari_unet.infer.segment import SegmentSettings, get_ready
 from napari_unet.jobs import run
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import training_tile

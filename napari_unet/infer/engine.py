@@ -60,6 +60,9 @@ class Engine(Protocol):
             Whether many tiles of this size and part follow: then it pays to get ready for them.
         """
 
+    def memory(self, often: bool) -> float:
+        """Return the bytes for each pixel of the tiles under way; for `often` see :meth:`start`."""
+
     def release(self) -> None:
         """Let go of the memory that is only needed while tiles are under way."""
 
@@ -95,6 +98,15 @@ def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, wa
 
         made[key] = OpenVINO(network, limits)
     return made[key]
+
+
+def pixel(network: UNet, size: int) -> int:
+    """Return the bytes that a pixel takes in a network of numbers of this size, where most are held at once.
+
+    That is in the last convolution of the finest level: what it makes and reads, the two parts of that, and the skip.
+    """
+    config = network.config
+    return 5 * network.head.in_channels * size + 4 * (config.in_channels + config.out_channels)
 
 
 def quantise(network: UNet, limits: Limits | None) -> None:
@@ -157,6 +169,10 @@ class Torch:
             batch = batch.pin_memory()
         batch = batch.to(self.place, non_blocking=True).to(self.dtype)
         return batch.to(memory_format=torch.channels_last) if batch.ndim == 4 else batch
+
+    def memory(self, often: bool) -> float:
+        """See :class:`Engine`; on a GPU two tiles are under way."""
+        return (2.0 if self.place.type == "cuda" else 1.2) * pixel(self.network, self.dtype.itemsize)
 
     def release(self) -> None:
         """See :class:`Engine`; torch does so by itself on processors, and a GPU is nobody else's."""

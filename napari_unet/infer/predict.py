@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DeviceError
-from napari_unet.infer.device import out_of_memory
+from napari_unet.infer.device import free_memory, out_of_memory
 from napari_unet.infer.engine import engine_for, torch_engine
 from napari_unet.infer.tiles import plan_tiles, within
 from napari_unet.jobs import Job, Progress
@@ -26,14 +26,10 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
     from napari_unet.nets.unet import UNet, Window
 
-# Pixels of a tile. The halo is computed again by each neighbour, so larger is less work; at these sizes a network
-# of width 24 needs about 1 GB.
-PIXELS = {1: 2**20, 2: 1280**2, 3: 160**3}
-MANY = {
-    1: 2**21,
-    2: 1632**2,
-    3: 192**3,
-}  # where many tiles are alike, which takes less memory: halos are 15 % of the work
+# Bytes of the tiles under way at most, and their share of what is free. The halo is computed again by each neighbour,
+# so larger is less work: with .5 GB it is 15 % on processors. A GPU needs large tiles to be busy.
+MOST = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
+SHARE = {"cpu": 0.25, "cuda": 0.5, "mps": 0.25}
 AHEAD = 1  # tiles that are started before the oldest one is waited for: copies and Python's part overlap
 POLL = 0.1  # seconds between two chances to cancel a tile
 
@@ -62,7 +58,7 @@ def predict_tiles(
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
     tile : int, optional
-        Longest side of a tile in pixels; the default fits into about 1 GB. It is halved when memory runs out.
+        Longest side of a tile in pixels; the default is as large as memory allows. It is halved when memory runs out.
     precise : bool
         Compute in float32 even where a 16-bit type is faster.
     flips : bool
@@ -96,7 +92,7 @@ def predict_tiles(
     engine = engine_for(model.network, device, precise=precise, waited_for=waited_for)
     wanted = list(region or (slice(0, n) for n in image.shape[1:]))
     reach = [min(n, w.stop - w.start + 2 * model.network.halo) for n, w in zip(image.shape[1:], wanted, strict=True)]
-    side = tile or longest_side(reach, (MANY if many else PIXELS)[model.ndim])
+    side = tile or longest_side(reach, tile_pixels(engine, many=many))
     while True:
         try:
             return (yield from _run(engine, model.network, image, side, wanted, flips, many, only))
@@ -137,6 +133,16 @@ def features(model: Model, image: NDArray[np.float32], device: str = "auto") -> 
         levels = engine.network.encode(engine.load(_on_grid(image, model.network.stride)))
         found: NDArray[np.float32] = torch.cat([x[0].float().flatten(1).mean(dim=1) for x in levels]).cpu().numpy()
     return found
+
+
+def tile_pixels(engine: Engine, *, many: bool = False) -> int:
+    """Return how many pixels a tile may have, so that those under way fit into the device's free memory.
+
+    `many` tells whether it is one of many that are alike.
+    """
+    kind, free = engine.place.type, free_memory(engine.place)
+    room = MOST[kind] if free is None else min(MOST[kind], SHARE[kind] * free)
+    return int(room / engine.memory(many))
 
 
 def longest_side(shape: Sequence[int], pixels: int) -> int:

@@ -42,7 +42,7 @@ def test_block_by_block_the_objects_of_the_whole_are_found(
     whole = run(segment_job(model, image, "YX", how)).labels
     assert whole.max() > 10
     monkeypatch.setitem(blocks.PIXELS, 2, 150**2)
-    monkeypatch.setitem(predict.MANY, 2, 400**2)
+    monkeypatch.setattr(predict, "tile_pixels", lambda *_, **__: 400**2)
     steps: list[Progress] = []
     found = run(segment_job(model, image, "YX", how), steps.append).labels
     assert steps[-1].total >= 4, "it was cut into blocks"

@@ -11,7 +11,8 @@ from torch import nn
 
 from napari_unet import DeviceError, Model
 from napari_unet.infer import predict
-from napari_unet.infer.predict import longest_side, predict_tiles
+from napari_unet.infer.engine import engine_for
+from napari_unet.infer.predict import longest_side, predict_tiles, tile_pixels
 from napari_unet.jobs import Progress, run
 
 if TYPE_CHECKING:
@@ -215,3 +216,14 @@ def test_another_error_is_not_taken_for_memory(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(predict, "_run", broken)
     with pytest.raises(RuntimeError, match="expected 4D"):
         run(predict_tiles(lived(2, 1), picture(2), "cpu"))
+
+
+def test_tiles_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_for(Model.new(width=8).network, "cpu")
+    free = iter([None, 2**40, 2**30, 2**24])
+    monkeypatch.setattr(predict, "free_memory", lambda _: next(free))
+    most, plenty, little, least = (tile_pixels(engine) for _ in range(4))
+    assert most == plenty == int(predict.MOST["cpu"] / engine.memory(False)) > little > least > 0
+    assert engine.memory(True) <= engine.memory(False)
+    wide = engine_for(Model.new(width=32).network, "cpu")
+    assert wide.memory(False) > 2 * engine.memory(False)
