@@ -84,7 +84,7 @@ class OpenVINO:
         return _Requested(request)
 
     def memory(self, often: bool) -> float:
-        """See :class:`Engine`; a graph for one size needs what is held at once: 172 to 181 bytes of 188 were measured."""
+        """See :class:`Engine`; a graph for one size needs just what is held at once."""
         size = 2 if half_precision(self.place) is not None else 4
         return (1.0 if often else 1.7) * pixel(self._network, size)
 
