@@ -28,7 +28,7 @@ from skimage.segmentation import watershed
 from torch.optim import AdamW
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_unet.infer.instances import _renumber, decode_instances
+from napari_unet.infer.instances import decode_instances
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.infer.segment import predict
 from napari_unet.jobs import run
@@ -65,11 +65,18 @@ class Way:
     tries: Mapping[str, tuple[float, ...]]
 
 
+def renumber(labels: np.ndarray, min_size: int) -> np.ndarray:
+    """Drop small objects and number the rest from 1 without gaps."""
+    kept = np.bincount(labels.ravel()) >= max(min_size, 1)
+    kept[0] = False
+    return (np.cumsum(kept, dtype=np.uint32) * kept)[labels]
+
+
 def grown(maps: Any, settings: DecodeSettings) -> Any:
     """Return the connected pieces of what is inside, grown over the foreground; `middle` is the threshold of inside."""
     foreground = maps[0] < 1 - settings.foreground
     seeds = ndi.label((maps[1] > settings.middle) & foreground)[0]
-    return _renumber(watershed(-maps[1], seeds, mask=foreground), settings.min_size)
+    return renumber(watershed(-maps[1], seeds, mask=foreground), settings.min_size)
 
 
 _SHARES = tuple(i / 10 for i in range(2, 10))
@@ -80,7 +87,7 @@ NO_DISTANCE = Way(
     "without distance", lambda m, s: decode_instances(np.stack((*m[:3], 1 - m[0])), 2, replace(s, boundary=1.0)), _TRIES
 )
 COMPONENTS = Way(
-    "components", lambda m, s: _renumber(ndi.label(m[0] < 1 - s.foreground)[0], s.min_size), {"foreground": _SHARES}
+    "components", lambda m, s: renumber(ndi.label(m[0] < 1 - s.foreground)[0], s.min_size), {"foreground": _SHARES}
 )
 GROWN = Way("inside, grown", grown, {"foreground": FOREGROUNDS, "middle": _SHARES})
 

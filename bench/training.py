@@ -25,7 +25,7 @@ from data import TESTS, read
 from report import arguments, report
 from torch.utils.flop_counter import FlopCounterMode
 
-from napari_unet.infer.segment import prepare
+from napari_unet.infer.seen import prepare
 from napari_unet.learn.settings import TrainSettings
 from napari_unet.learn.targets import TrainingTile, training_tile
 from napari_unet.learn.trainer import Trainer

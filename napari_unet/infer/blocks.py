@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 # Pixels that a block writes. Its maps and labels are held at once, about 25 bytes for each; larger ones look at less
 # margin, and 4096 is four pieces of a label image on disk.
 PIXELS = {1: 2**24, 2: 4096**2, 3: 256**3}
-# Pixels that are cut into objects at once, by one thread: about 80 bytes for each.
-PART = {1: 2**20, 2: 1024**2, 3: 96**3}
+# Pixels that are cut into objects at once, by one thread: about 40 bytes for each. In stacks the margins of smaller ones
+# would be more than what they hold.
+PART = {1: 2**20, 2: 1024**2, 3: 256**3}
 WIDE = 30.0  # pixels: a typical object, where neither user nor model says
 SEEN = 2  # widths of an object: one that crosses the end of a block is seen whole, and so are those that touch it
 POLL = 0.1  # seconds between two chances to end the job

@@ -1,9 +1,10 @@
-"""Maps to labels: objects by seeded watershed, classes by the largest probability."""
+"""Maps to labels: objects by climbing hills, classes by the largest probability."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -31,10 +32,12 @@ def decode_instances(
 ) -> NDArray[np.uint32]:
     """Cut the foreground into objects.
 
-    The distance, less the boundary, is a relief with a hill for each object. Watershed gives each top its basin;
-    basins are joined again where the lower top stands less than `settings.seed` above the saddle between them
-    (its dynamics: Grimaud 1992, doi:10.1117/12.60650). What counts is a difference, not a height: small and blurred
-    objects have low hills. An object without a middle (`settings.middle`) is dropped.
+    The distance, less the boundary, is a relief with a hill for each object. A pixel belongs to the top that it climbs
+    to, from highest neighbour to highest neighbour (hill climbing: Roerdink & Meijster 2000,
+    doi:10.3233/FI-2000-411207); these basins are those of a watershed from all tops, and each depends only on what lies
+    near it. Basins are joined again where the lower top stands no more than `settings.seed` above the saddle between
+    them (its dynamics: Grimaud 1992, doi:10.1117/12.60650). What counts is a difference, not a height: small and
+    blurred objects have low hills. An object without a middle (`settings.middle`) is dropped.
 
     Parameters
     ----------
@@ -53,42 +56,87 @@ def decode_instances(
     uint32 array, ``spatial``
         1 to n without gaps, 0 = background.
     """
-    from skimage.morphology import local_maxima  # here, so that opening the dock does not wait for them
-    from skimage.segmentation import watershed
-
     background, boundary, distance = maps[0], maps[classes], maps[classes + 1]
     foreground = background < 1 - settings.foreground
     if not foreground.any():
         return np.zeros(foreground.shape, np.uint32)
     relief = ndi.gaussian_filter(distance - settings.boundary * boundary, SMOOTH)
     relief[~foreground] = FLOOR
-    everywhere = np.ones((3,) * foreground.ndim, bool)
-    inside = (slice(1, -1),) * relief.ndim  # a rim, for a relief without any lower pixel has no top
-    tops = local_maxima(np.pad(relief, 1, constant_values=FLOOR), footprint=everywhere)[inside] & foreground
-    seeds, count = ndi.label(tops, structure=everywhere)
-    basins = watershed(-relief, seeds, connectivity=everywhere, mask=foreground)
-    heights = np.full(count + 1, FLOOR, np.float32)
-    heights[seeds[tops]] = relief[tops]
-    objects = _joined(basins, relief, heights, settings.seed)
-    middles = np.zeros(count + 1, np.float32)
-    np.maximum.at(middles, objects[basins[foreground]], distance[foreground])
-    whole = np.ones(count + 1, bool)
-    for axis, ends in enumerate(cut):
-        for end in (0, -1):
-            if ends[end]:
-                whole[objects[np.take(basins, end, axis)]] = False
-    objects[(middles[objects] < settings.middle) & whole[objects]] = 0
-    sizes = np.bincount(objects[basins].ravel(), minlength=count + 1)
-    objects[(sizes[objects] < settings.min_size) & whole[objects]] = 0
-    return _renumber(objects)[basins]
+    hills = _Hills.of(relief)
+    objects = _joined(hills, settings.seed)
+    count = len(objects)
+    middles = np.zeros(count, np.float32)
+    mine = objects[hills.basin]
+    np.maximum.at(middles, mine, distance[foreground])
+    sizes = np.bincount(mine, minlength=count)
+    whole = np.ones(count, bool)
+    places = np.unravel_index(np.flatnonzero(foreground), foreground.shape) if any(map(any, cut)) else ()
+    for place, length, (before, after) in zip(places, foreground.shape, cut, strict=False):
+        whole[mine[((place == 0) & before) | ((place == length - 1) & after)]] = False
+    dropped = whole & ((middles < settings.middle) | (sizes < settings.min_size))
+    kept = np.zeros(count, np.uint32)
+    kept[mine] = 1
+    kept[dropped] = 0
+    labels = np.zeros(foreground.shape, np.uint32)
+    labels[foreground] = (np.cumsum(kept, dtype=np.uint32) * kept)[mine]
+    return labels
 
 
-def _joined(
-    basins: NDArray[np.integer[Any]], relief: NDArray[np.float32], heights: NDArray[np.float32], rise: float
-) -> NDArray[np.int64]:
+@dataclass(frozen=True, eq=False)
+class _Hills:
+    """A relief cut into basins; arrays have an item for each pixel of the foreground, row by row.
+
+    Attributes
+    ----------
+    relief : float32 array, flat
+        With a rim of `FLOOR`.
+    place : int array
+        Of each pixel in it.
+    basin : int array
+        Of each pixel, from 0.
+    tops : float32 array
+        Height of each basin's top.
+    offsets : list of int
+        Where the neighbours of a pixel lie that come after it.
+    """
+
+    relief: NDArray[np.float32]
+    place: NDArray[np.intp]
+    basin: NDArray[np.intp]
+    tops: NDArray[np.float32]
+    offsets: list[int]
+
+    @classmethod
+    def of(cls, relief: NDArray[np.float32]) -> _Hills:
+        """Let each pixel climb."""
+        rimmed = np.pad(relief, 1, constant_values=FLOOR)
+        flat, strides = rimmed.ravel(), [n // rimmed.itemsize for n in rimmed.strides]
+        place = np.flatnonzero(flat > FLOOR)
+        offsets = sorted(int(np.dot(steps, strides)) for steps in product((-1, 0, 1), repeat=relief.ndim))
+        highest = np.full(len(place), FLOOR, np.float32)
+        there = np.zeros(len(place), np.intp)
+        for offset in offsets:  # rising, so that of equal heights the last counts and no two point at each other
+            height = flat[place + offset]
+            better = height >= highest
+            np.copyto(highest, height, where=better)
+            np.copyto(there, place + offset, where=better)
+        number = np.zeros(len(flat), np.intp)
+        number[place] = np.arange(len(place))
+        above = number[there]
+        while True:
+            higher = above[above]
+            if (higher == above).all():
+                break
+            above = higher
+        tops = np.flatnonzero(above == np.arange(len(place)))
+        number[place[tops]] = np.arange(len(tops))
+        return cls(flat, place, number[place[above]], flat[place[tops]], [each for each in offsets if each > 0])
+
+
+def _joined(hills: _Hills, rise: float) -> NDArray[np.intp]:
     """Return for each basin the one that it is joined with, from the highest saddle down."""
-    low, high, saddles = _saddles(basins, relief)
-    joined = list(range(len(heights)))
+    low, high, saddles = _saddles(hills)
+    heights, joined = hills.tops, list(range(len(hills.tops)))
 
     def root(basin: int) -> int:
         while joined[basin] != basin:
@@ -99,26 +147,23 @@ def _joined(
         a, b = root(int(low[i])), root(int(high[i]))
         if heights[a] < heights[b]:
             a, b = b, a
-        if a != b and heights[b] - saddles[i] < rise:
+        if a != b and heights[b] - saddles[i] <= rise:
             joined[b] = a
     return np.array([root(basin) for basin in joined])
 
 
-def _saddles(
-    basins: NDArray[np.integer[Any]], relief: NDArray[np.float32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
+def _saddles(hills: _Hills) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Return the pairs of basins that touch, and how high the highest way between the two runs."""
-    count = int(basins.max(initial=0)) + 1
+    count, heights = len(hills.tops), hills.relief[hills.place]
+    basins = np.full(len(hills.relief), -1, np.intp)
+    basins[hills.place] = hills.basin
     keys, values = [], []
-    for offset in product((-1, 0, 1), repeat=basins.ndim):
-        if offset <= (0,) * basins.ndim:  # each pair of neighbours once
-            continue
-        here = tuple(slice(max(-o, 0), n - max(o, 0)) for o, n in zip(offset, basins.shape, strict=True))
-        there = tuple(slice(max(o, 0), n - max(-o, 0)) for o, n in zip(offset, basins.shape, strict=True))
-        meet = (basins[here] != basins[there]) & (basins[here] > 0) & (basins[there] > 0)
-        a, b = basins[here][meet].astype(np.int64), basins[there][meet].astype(np.int64)
+    for offset in hills.offsets:
+        other = basins[hills.place + offset]
+        meet = np.flatnonzero((other >= 0) & (other != hills.basin))
+        a, b = hills.basin[meet], other[meet]
         keys.append(np.minimum(a, b) * count + np.maximum(a, b))
-        values.append(np.minimum(relief[here][meet], relief[there][meet]))
+        values.append(np.minimum(heights[meet], hills.relief[hills.place[meet] + offset]))
     pairs, which = np.unique(np.concatenate(keys), return_inverse=True)
     saddles = np.full(len(pairs), FLOOR, np.float32)
     np.maximum.at(saddles, which, np.concatenate(values))
@@ -129,11 +174,3 @@ def decode_classes(maps: NDArray[np.float32], classes: int) -> NDArray[np.uint8]
     """Return the most probable class of each pixel, ``uint8``, from maps ``(classes, *spatial)``."""
     best: NDArray[np.uint8] = np.argmax(maps[:classes], axis=0).astype(np.uint8)
     return best
-
-
-def _renumber(objects: NDArray[np.int64]) -> NDArray[np.uint32]:
-    """Return the objects of all basins with numbers from 1 without gaps; 0 stays 0."""
-    kept = np.zeros(len(objects), np.uint32)
-    kept[objects] = 1
-    kept[0] = 0
-    return (np.cumsum(kept, dtype=np.uint32) * kept)[objects]
