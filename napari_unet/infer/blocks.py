@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
+import threading
+from collections import deque
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_unet.infer.device import pick_device
 from napari_unet.infer.image import resize
 from napari_unet.infer.instances import decode_classes, decode_instances
 from napari_unet.infer.predict import flat_maps, longest_side, predict_tiles
 from napari_unet.infer.scale import as_fraction
 from napari_unet.infer.stitch import Found, Stitching, found_in, shared_faces
 from napari_unet.infer.tiles import Block, plan_blocks, within
-from napari_unet.jobs import Job, Progress, as_part
+from napari_unet.jobs import Job, Progress, as_part, run
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -29,11 +32,12 @@ if TYPE_CHECKING:
 # Pixels that a block writes. Its maps and labels are held at once, about 25 bytes for each; larger ones look at less
 # margin, and 4096 is four pieces of a label image on disk.
 PIXELS = {1: 2**24, 2: 4096**2, 3: 256**3}
-# Pixels that are cut into objects at once, by one thread: about 40 bytes for each. In stacks the margins of smaller ones
-# would be more than what they hold.
+# Pixels that are cut into objects at once, by one thread: about 40 bytes for each. In stacks the margins of smaller
+# ones would be more than what they hold.
 PART = {1: 2**20, 2: 1024**2, 3: 256**3}
 WIDE = 30.0  # pixels: a typical object, where neither user nor model says
 SEEN = 2  # widths of an object: one that crosses the end of a block is seen whole, and so are those that touch it
+OVERLAP = ("cuda",)  # devices that compute on while the processor cuts objects apart; others would only share it
 POLL = 0.1  # seconds between two chances to end the job
 
 
@@ -89,6 +93,62 @@ def look(ready: Ready, block: Block, faces: Mapping[tuple[int, int], int]) -> Jo
     Progress
         Tiles done.
     """
+    maps, broken = yield from _maps(ready, block)
+    return (yield from as_part(_found(ready, block, faces, maps), lambda p: Progress(1, 1, p.message))), broken
+
+
+def look_all(ready: Ready, blocks: Sequence[Block], faces: Mapping[Any, Mapping[tuple[int, int], int]]) -> Job[None]:
+    """Look at blocks, one after the other; a GPU goes on to the next one while what it saw is cut into objects.
+
+    Parameters
+    ----------
+    ready : Ready
+        The image and how it is looked at.
+    blocks : sequence of Block
+        In this order.
+    faces : dict
+        Of all blocks, from :func:`faces_of`.
+
+    Yields
+    ------
+    Progress
+        Thousandths of blocks; where one is done, `payload` is the block, what was found, and how many of its pixels
+        were not numbers.
+    """
+    ahead = 1 if pick_device(ready.settings.device).type in OVERLAP else 0
+    total, closed = 1000 * len(blocks), threading.Event()
+    decoding: deque[tuple[Block, int, Future[Found]]] = deque()
+
+    def unless_closed(_: Progress) -> None:
+        if closed.is_set():
+            raise CancelledError
+
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            for done in range(len(blocks) + ahead):
+                if done < len(blocks):
+                    block = blocks[done]
+                    looking = as_part(_maps(ready, block), lambda p, done=done: _share(p, done - ahead, total))  # type: ignore[misc]
+                    maps, broken = yield from looking
+                    finding = _found(ready, block, faces[block.place], maps)
+                    decoding.append((block, broken, pool.submit(run, finding, unless_closed)))
+                    del maps, finding
+                if done >= ahead:
+                    block, broken, future = decoding.popleft()
+                    while not wait([future], POLL).done:
+                        yield Progress(1000 * (done - ahead) + 990, total, "cutting objects apart")
+                    yield Progress(1000 * (done - ahead + 1), total, "tiles", payload=(block, future.result(), broken))
+        finally:
+            closed.set()
+
+
+def _share(p: Progress, done: int, total: int) -> Progress:
+    """Count the tiles of a block among all blocks."""
+    return Progress(max(1000 * done + 990 * p.done // max(p.total, 1), 0), total, p.message)
+
+
+def _maps(ready: Ready, block: Block) -> Job[tuple[NDArray[np.float32] | None, int]]:
+    """Return the maps of a block's view, None where there is nothing to see, and how many pixels were not numbers."""
     model, shape = ready.model, ready.seen.shape
     lead = len(shape) - model.ndim
     view = block.view[lead:]
@@ -99,21 +159,25 @@ def look(ready: Ready, block: Block, faces: Mapping[tuple[int, int], int]) -> Jo
         for v, n in zip(view, shape[lead:], strict=True)
     ]
     part, broken = ready.seen.read([*(w.start for w in block.write[:lead]), *read])
-    labels: NDArray[Any]
     if part.min() == part.max() and _nothing(model, float(part.flat[0]), ready.settings.device):
-        labels = np.zeros([v.stop - v.start for v in view], np.uint8 if model.task == "classes" else np.uint32)
         yield Progress(1, 1, "tiles")
+        return None, broken
+    many = any(v.stop - v.start < n for v, n in zip(view, shape[lead:], strict=True))
+    return (yield from ready.maps(part, within(view, read), many=many)), broken
+
+
+def _found(
+    ready: Ready, block: Block, faces: Mapping[tuple[int, int], int], maps: NDArray[np.float32] | None
+) -> Job[Found]:
+    """Return what a block holds by the maps of its view."""
+    model, lead = ready.model, len(block.view) - ready.model.ndim
+    shape = [v.stop - v.start for v in block.view]
+    if maps is None:
+        labels: NDArray[Any] = np.zeros(shape, np.uint8 if model.task == "classes" else np.uint32)
     else:
-        many = any(v.stop - v.start < n for v, n in zip(view, shape[lead:], strict=True))
-        maps = yield from ready.maps(part, within(view, read), many=many)
-        del part
-        cut = [(v.start > 0, v.stop < n) for v, n in zip(view, shape[lead:], strict=True)]
-        decoding = decode_parts(model, maps, margin_of(ready), cut)
-        labels = yield from as_part(decoding, lambda p: Progress(1, 1, p.message))
-    labels = labels.reshape([v.stop - v.start for v in block.view])
-    if model.task == "classes":
-        return Found(labels[block.inner]), broken
-    return found_in(block, labels, faces), broken
+        cut = [(v.start > 0, v.stop < n) for v, n in zip(block.view[lead:], ready.seen.shape[lead:], strict=True)]
+        labels = (yield from decode_parts(model, maps, margin_of(ready), cut)).reshape(shape)
+    return Found(labels[block.inner]) if model.task == "classes" else found_in(block, labels, faces)
 
 
 def decode_parts(

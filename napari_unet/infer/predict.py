@@ -195,7 +195,10 @@ def _run(
             found = np.flip(pending.maps(), step.axes)[(slice(None), *wanted)]
             here = within(step.part.write, region)
             for to, channel in zip(maps, channels, strict=True):
-                to[here] += found[channel] / len(looks)
+                if flips:
+                    to[here] += found[channel] / len(looks)
+                else:
+                    to[here] = found[channel]
             under_way.popleft()
             done += 1
     finally:

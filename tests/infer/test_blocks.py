@@ -13,7 +13,7 @@ from napari_unet.infer import blocks, predict
 from napari_unet.infer.blocks import decode_parts
 from napari_unet.infer.instances import decode
 from napari_unet.infer.lazy import LazyArray
-from napari_unet.infer.segment import SegmentSettings, segment_job
+from napari_unet.infer.segment import SegmentSettings, get_ready, segment_job
 from napari_unet.jobs import Progress, run
 from napari_unet.sample_data import load
 
@@ -96,3 +96,32 @@ def test_an_image_of_one_value_has_no_objects_and_costs_one_look(value: int, nuc
     model, _ = nuclei
     image = np.full((2000, 1000), value, np.uint16)
     assert not model.segment(image).any()
+
+
+def test_a_device_that_computes_on_meanwhile_finds_the_same(
+    thresholding: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU: what one block saw is cut into objects while the next one is looked at."""
+    monkeypatch.setitem(blocks.PIXELS, 2, 64**2)
+    image = np.zeros((150, 200), np.uint16)
+    image[::15, ::15] = image[1::15, ::15] = 4000
+    ready = run(get_ready(thresholding(), image, "YX", SegmentSettings(device="cpu")))
+    each = blocks.plan(ready)
+    faces = blocks.faces_of(ready, each)
+    expected = {block.place: run(blocks.look(ready, block, faces[block.place]))[0] for block in each}
+    for overlap in (), ("cpu",):
+        monkeypatch.setattr(blocks, "OVERLAP", overlap)
+        steps: list[Progress] = []
+        run(blocks.look_all(ready, each, faces), steps.append)
+        found = [step.payload for step in steps if step.payload is not None]
+        assert [block for block, _, _ in found] == each
+        for block, seen, broken in found:
+            assert (seen.labels == expected[block.place].labels).all()
+            assert broken == 0
+        done = [step.done for step in steps]
+        assert done == sorted(done)
+        assert done[-1] == steps[-1].total
+        job = blocks.look_all(ready, each, faces)
+        for _ in range(5):
+            next(job)
+        job.close()  # and no thread is left
