@@ -190,7 +190,7 @@ class Torch:
             host = torch.empty(maps.shape, pin_memory=True)
             host.copy_(maps, non_blocking=True)
         done = torch.cuda.Event()
-        done.record()
+        done.record(torch.cuda.current_stream(self.place))
         return _Copied(host, done)
 
 
