@@ -23,6 +23,7 @@ from napari_unet.exchange.blockwise import (
 )
 from napari_unet.exchange.files import segment_file
 from napari_unet.exchange.ome_zarr import SMALLEST
+from napari_unet.exchange.work import CHUNK
 from napari_unet.infer import blocks
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.infer.segment import SegmentSettings
@@ -38,7 +39,7 @@ SETTINGS = SegmentSettings()
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blocks.PIXELS, 2, 64**2)
-    monkeypatch.setitem(blockwise.CHUNK, 2, 32)
+    monkeypatch.setitem(CHUNK, 2, 32)
     monkeypatch.setattr(blocks, "WIDE", 8.0)
 
 
