@@ -165,7 +165,7 @@ def segment(
         with cluster.connect(workers, scheduler) as client:
             run_job(cluster.segment_each(client, model, work, settings, axes), results, silent=True)
     write_json(json_, {"model": loaded.name, "version": loaded.version, "images": results.records})
-    results.end(output, "segmented" if share is None else f"segmented or begun by share {shard}")
+    results.end(output, "segmented" if share is None else f"done by share {shard}")
 
 
 @app.command(epilog="Example: napari-unet merge labels/")
@@ -185,7 +185,10 @@ def merge(
     results = Results(json_)
     run_job(merge_each(folder.expanduser()), results, silent=True)
     write_json(json_, {"images": results.records})
-    results.end(folder, "merged")
+    if results.records:
+        results.end(folder, "merged")
+    else:
+        typer.echo(f"Nothing in {folder} waits to be merged.", err=json_ == "-")
 
 
 @app.command(

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 RETRIES = 2  # after an error of disk or memory; a worker that dies is given three more chances by dask itself
 TURN = "napari-unet"  # each worker has one of these, and a task takes it: dask would start one for each thread
+# A terminal's Ctrl+C goes to all processes: the workers leave it to this one, which ends them.
+_DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 ANSWER = 20  # seconds that a scheduler has to answer
 
 
@@ -86,6 +88,7 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
             dashboard_address="127.0.0.1:0",  # a port that is free
             local_directory=scratch,
             silence_logs=logging.CRITICAL,
+            preload=[_DEAF],
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
