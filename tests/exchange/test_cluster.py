@@ -265,6 +265,14 @@ def test_a_plate_is_an_image_for_each_field(client: Client, model: Path, tmp_pat
 # ---- workers
 
 
+def test_a_scheduler_that_is_there(client: Client, model: Path, tmp_path: Path) -> None:
+    work = plan([write_images(tmp_path / "images", 2)], tmp_path / "out", "bright")
+    with connect(scheduler=client.cluster.scheduler_address) as other:
+        done = told(segment_each(other, str(model), work, SETTINGS))
+    assert [each.error for each in done.values()] == ["", ""]
+    assert client.run(lambda: 1), "its workers go on"
+
+
 def test_each_worker_does_one_task_at_a_time(client: Client) -> None:
     def times(_: int) -> tuple[int, float, float]:
         began = time.monotonic()
@@ -341,3 +349,12 @@ def test_without_dask(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cluster, "find_spec", lambda _: None)
     with pytest.raises(UnetError, match=r"pip install 'napari-unet-live\[cluster\]'"), connect(2):
         pass
+
+
+def test_the_script_for_slurm(tmp_path: Path) -> None:
+    """What SLURM is handed starts workers with the threads of their job."""
+    pytest.importorskip("dask_jobqueue")
+    program = [sys.executable, str(ROOT / "docs" / "slurm.py"), "--job-script"]
+    done = subprocess.run(program, capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert "#SBATCH --cpus-per-task=8" in done.stdout
+    assert "--nthreads 8" in done.stdout
