@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 import tempfile
+import threading
+import time
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache, lru_cache, partial, wraps
 from importlib.util import find_spec
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_unet.errors import UnetError, in_words
@@ -38,7 +43,9 @@ if TYPE_CHECKING:
     from napari_unet.infer.tiles import Block
 
 RETRIES = 2  # after an error of disk or memory; a worker that dies is given three more chances by dask itself
-TURN = "napari-unet"  # each worker has one of these, and a task takes it: dask would start one for each thread
+AHEAD = 2  # tasks for each worker: the next one is there when one is done
+POLL = 0.02  # seconds between two looks at what is done
+RECOUNT = 1.0  # seconds between two counts of the workers: they come and go
 # A terminal's Ctrl+C goes to all processes: the workers leave it to this one, which ends them.
 _DEAF = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"
 ANSWER = 20  # seconds that a scheduler has to answer
@@ -76,7 +83,6 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
                 "tcp://host:8786."
             ) from error
         with client:
-            client.register_plugin(_turns())
             yield client
         return
     with (
@@ -92,7 +98,6 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
         ) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):
-        client.register_plugin(_turns())
         yield client
 
 
@@ -102,19 +107,6 @@ def _share(workers: int) -> int:
     from dask.system import CPU_COUNT
 
     return max(1, min(CPU_COUNT // workers, torch.get_num_threads()))
-
-
-def _turns() -> Any:
-    """Return what makes a worker do one task at a time, one that joins later too."""
-    from distributed import WorkerPlugin
-
-    class Turns(WorkerPlugin):  # type: ignore[misc]
-        name = TURN
-
-        async def setup(self, worker: Any) -> None:
-            await worker.set_resources(**{TURN: 1})
-
-    return Turns()
 
 
 def segment_each(
@@ -167,6 +159,7 @@ def segment_blocks(client: Client, work: Work, device: str = "auto") -> Job[Resu
     Progress
         Blocks done, then blocks written.
     """
+    began = time.perf_counter()
     missing, total = work.missing(), len(work.blocks)
     calls = {block.place: (work.folder, _plan_of(work), block, device) for block in missing}
     yield Progress(0, len(missing), "blocks")
@@ -174,7 +167,8 @@ def segment_blocks(client: Client, work: Work, device: str = "auto") -> Job[Resu
         if isinstance(what, Exception):
             raise what
         yield Progress(done, len(missing), f"block {total - len(missing) + done} of {total}")
-    return (yield from blockwise.finish(work, work.target, partial(_write_there, client)))
+    result = yield from blockwise.finish(work, work.target, partial(_write_there, client))
+    return replace(result, seconds=time.perf_counter() - began)
 
 
 def _write_there(client: Client, work: Work, image: LabelImage, numbers: Mapping[Any, Numbers]) -> Iterator[Any]:
@@ -197,30 +191,40 @@ def _results(client: Client, task: Callable[..., Any], calls: Mapping[Any, Itera
     What is not done is cancelled when it is closed.
     """
     from distributed import CancelledError, KilledWorker, as_completed
+    from distributed.comm import CommClosedError
 
-    futures = {
-        client.submit(task, *words, pure=False, retries=RETRIES, resources={TURN: 1}): key
-        for key, words in calls.items()
-    }
+    under_way: dict[Any, Any] = {}
+    waiting, counted, room = iter(calls.items()), -math.inf, 0
+    finished = as_completed(loop=client.loop)
     try:
-        for future in as_completed([*futures], loop=client.loop):
-            try:
-                what = future.result()
-            except (UnetError, OSError, MemoryError) as error:
-                what = error
-            except KilledWorker:
-                what = UnetError(
-                    "Each worker that began with it was killed, most likely for lack of memory: take fewer workers on "
-                    "a machine, or give them more. What is done stays done: the same command goes on."
-                )
-            except CancelledError:
-                raise UnetError(
-                    "The scheduler ended before the work was done: start it again. What is done stays done: the same "
-                    "command goes on."
-                ) from None
-            yield futures.pop(future), what
+        while True:
+            if time.monotonic() - counted > RECOUNT:
+                room, counted = AHEAD * max(len(client.nthreads()), 1), time.monotonic()
+            for key, words in islice(waiting, room - len(under_way) if room > len(under_way) else 0):
+                future = client.submit(task, *words, pure=False, retries=RETRIES)
+                under_way[future] = key
+                finished.add(future)
+            if not under_way:
+                return
+            for future in finished.next_batch(block=False):
+                try:
+                    what = future.result()
+                except (UnetError, OSError, MemoryError) as error:
+                    what = error
+                except KilledWorker:
+                    what = UnetError(
+                        "Each worker that began with it was killed, most likely for lack of memory: take fewer workers "
+                        "on a machine, or give them more. What is done stays done: the same command goes on."
+                    )
+                yield under_way.pop(future), what
+            time.sleep(POLL)
+    except (CancelledError, CommClosedError):
+        raise UnetError(
+            "The scheduler ended before the work was done: start it again. What is done stays done: the same command "
+            "goes on."
+        ) from None
     finally:
-        client.cancel([*futures])
+        client.cancel([*under_way])
 
 
 def _plan_of(work: Work) -> str:
@@ -231,16 +235,20 @@ def _plan_of(work: Work) -> str:
 # ---- in the worker
 
 
+_turn = threading.Lock()  # dask starts a task for each thread of a worker: one has them all, the others wait
+
+
 def _told(task: Callable[..., Any]) -> Callable[..., Any]:
     """Return a task that gives back what its user can mend, for trying it again would change nothing."""
 
     @wraps(task)
     def told(*words: Any) -> Any:
-        _settle()
-        try:
-            return task(*words)
-        except UnetError as error:
-            return error
+        with _turn:
+            _settle()
+            try:
+                return task(*words)
+            except UnetError as error:
+                return error
 
     return told
 
