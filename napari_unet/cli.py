@@ -1,4 +1,4 @@
-"""The headless door: segment, train, evaluate, demo, doctor; and view, which opens napari."""
+"""The headless door: segment, merge, train, evaluate, demo, doctor; and view, which opens napari."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from napari_unet.errors import DataError, ImageError, UnetError, in_words
+from napari_unet.errors import DataError, ImageError, UnetError
 from napari_unet.model import Model
 from napari_unet.model_file import check_suffix, code_version
 from napari_unet.terminal import (
@@ -23,10 +23,15 @@ from napari_unet.terminal import (
     Interrupt,
     JsonOption,
     ModelOption,
+    Results,
+    SchedulerOption,
     SetOption,
+    ShardOption,
+    WorkersOption,
     check_file,
     check_json,
     check_new_folder,
+    read_shard,
     run_job,
     segment_settings,
     with_words,
@@ -105,7 +110,8 @@ def view(
 Examples:
   napari-unet segment cells.tif --output labels/
   napari-unet segment day1/ day2.ome.zarr --output labels/ --model mine.unet
-  napari-unet segment cells.tif --output labels/ --channel 1 --diameter 40"""
+  napari-unet segment cells.tif --output labels/ --channel 1 --diameter 40
+  napari-unet segment slide.ome.zarr --output labels/ --workers 4"""
 )
 def segment(
     sources: Annotated[list[Path], typer.Argument(metavar="IMAGE|FOLDER", help="Images, or folders of images.")],
@@ -122,6 +128,9 @@ def segment(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace labels that may have been corrected by hand, too.")
     ] = False,
+    workers: WorkersOption = None,
+    scheduler: SchedulerOption = None,
+    shard: ShardOption = None,
     json_: JsonOption = None,
 ) -> None:
     """Segment images and write their labels.
@@ -129,41 +138,57 @@ def segment(
     Each image NAME gives DIR/NAME_labels.tif, with its pixel size.
 
     Objects are numbered from 1 (uint32); a model of classes writes their numbers (uint8); 0 is background. An
-    OME-Zarr gives DIR/NAME_labels.ome.zarr; if DIR is the OME-Zarr itself, the labels go into its labels group.
+    OME-Zarr gives DIR/NAME_labels.ome.zarr; if DIR is the OME-Zarr itself, the labels go into its labels group. A
+    plate is an image for each field of its wells. Large images are done block by block; if the command is ended,
+    the same one goes on.
     An image that cannot be read or segmented is reported, the others go on, and the exit code is 2; a path that is
     not there ends the command before it begins.
     """
-    from napari_unet.exchange.files import found_in_words, plan, segment_file
+    from napari_unet.exchange.batch import segment_each
+    from napari_unet.exchange.files import plan
 
-    settings = segment_settings(channel, diameter, device, set_, flips=flips)
+    share = read_shard(shard)
+    if sum(each is not None for each in (workers, scheduler, shard)) > 1:
+        raise DataError("--workers, --scheduler and --shard are three ways to share the work: give one of them.")
+    settings = segment_settings(channel, diameter, device, set_, flips=flips, elsewhere=scheduler is not None)
     check_json(json_)
     loaded = Model.load(model)
     output = output.expanduser()
     work = plan(sources, output, loaded.name, overwrite=overwrite)
     check_new_folder(output)
-    records: list[dict[str, Any]] = []
-    for image, target in work:
-        record: dict[str, Any] = {"image": str(image)}
-        try:
-            result = run_job(segment_file(loaded, image, target, settings, axes), silent=True)
-        except (UnetError, OSError, MemoryError) as error:
-            record["error"] = in_words(error)
-            typer.echo(f"{image.name}  FAILED: {record['error']}", err=True)
-        else:
-            record |= {"labels": str(target), **result.found}
-            record |= {"seconds": round(result.seconds, 3), "notes": list(result.notes)}
-            if result.model.name != loaded.name:
-                record["segmented_by"] = result.model.name
-            words = [image.name, found_in_words(record), f"{result.seconds:.1f} s", *result.notes]
-            typer.echo("  ".join(words), err=json_ == "-")
-        records.append(record)
-    failed = sum("error" in record for record in records)
-    write_json(json_, {"model": loaded.name, "version": loaded.version, "images": records})
-    summary = f"{len(work) - failed} of {len(work)} images are segmented"
-    where = f"; labels are in {output}." if failed < len(work) else "."
-    typer.echo(summary + where, err=bool(failed) or json_ == "-")
-    if failed:
-        raise typer.Exit(2)
+    results = Results(json_, loaded.name)
+    if workers is None and scheduler is None:
+        run_job(segment_each(loaded, work, settings, axes, share), results, silent=True)
+    else:
+        from napari_unet.exchange import cluster
+
+        with cluster.connect(workers, scheduler) as client:
+            run_job(cluster.segment_each(client, model, work, settings, axes), results, silent=True)
+    write_json(json_, {"model": loaded.name, "version": loaded.version, "images": results.records})
+    results.end(output, "segmented" if share is None else f"done by share {shard}")
+
+
+@app.command(epilog="Example: napari-unet merge labels/")
+def merge(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The --output of the shards.")],
+    json_: JsonOption = None,
+) -> None:
+    """Join what `segment --shard` has done of large images.
+
+    If blocks are missing, the exit code is 2: let all shards end, or run those again that failed.
+    """
+    from napari_unet.exchange.batch import merge_each
+    from napari_unet.exchange.files import check_folder
+
+    check_folder(folder.expanduser())
+    check_json(json_)
+    results = Results(json_)
+    run_job(merge_each(folder.expanduser()), results, silent=True)
+    write_json(json_, {"images": results.records})
+    if results.records:
+        results.end(folder, "merged")
+    else:
+        typer.echo(f"Nothing in {folder} waits to be merged.", err=json_ == "-")
 
 
 @app.command(

@@ -21,6 +21,7 @@ from napari_unet.jobs import run
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from napari_unet.exchange.batch import Done
     from napari_unet.infer.segment import SegmentSettings
     from napari_unet.jobs import Job, Progress
 
@@ -46,6 +47,21 @@ DiameterOption = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; a wrong name lists them all."),
+]
+WorkersOption = Annotated[
+    int | None,
+    typer.Option(metavar="N", min=1, help="Segment with so many processes, which share this machine or its GPUs."),
+]
+SchedulerOption = Annotated[
+    str | None,
+    typer.Option(metavar="ADDRESS", help="Segment on the workers of a dask scheduler, such as tcp://host:8786."),
+]
+ShardOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="For array jobs: do only the I-th of N shares, I from 1 to N; when all are done, napari-unet merge.",
+    ),
 ]
 JsonOption = Annotated[
     str | None, typer.Option("--json", metavar="FILE", help="Write all figures here as JSON; - is stdout.")
@@ -142,6 +158,55 @@ class Interrupt:
         typer.echo("Ending: the best weights are being scored and written. Ctrl+C again leaves at once.", err=True)
 
 
+class Results:
+    """What became of images: a line when one is done, and a record of each."""
+
+    def __init__(self, json_: str | None, model: str = "") -> None:
+        self.records: list[dict[str, Any]] = []
+        self._quiet, self._model = json_ == "-", model
+
+    def __call__(self, progress: Progress) -> None:
+        """Tell what became of an image, if a job says so."""
+        if progress.payload is not None:
+            with tqdm.external_write_mode(sys.stderr):  # the bar is on the same screen
+                self._tell(progress.payload)
+
+    def _tell(self, done: Done) -> None:
+        from napari_unet.exchange.files import found_in_words, title
+
+        record: dict[str, Any] = {"image": str(done.image)}
+        if done.result is None:
+            record["error"] = done.error
+            typer.echo(f"{title(done.image)}  FAILED: {done.error}", err=True)
+        else:
+            record |= {"labels": str(done.target), **done.result.found}
+            record |= {"seconds": round(done.result.seconds, 3), "notes": list(done.result.notes)}
+            if self._model and done.result.model != self._model:
+                record["segmented_by"] = done.result.model
+            words = [title(done.image), found_in_words(record), f"{done.result.seconds:.1f} s", *done.result.notes]
+            typer.echo("  ".join(words), err=self._quiet)
+        self.records.append(record)
+
+    def end(self, output: Path, done: str = "segmented") -> None:
+        """Say how many images were done; exit code 2 if others failed."""
+        failed = sum("error" in record for record in self.records)
+        count = len(self.records)
+        where = f"; labels are in {output}." if failed < count else "."
+        typer.echo(f"{count - failed} of {count} images are {done}{where}", err=bool(failed) or self._quiet)
+        if failed:
+            raise typer.Exit(2)
+
+
+def read_shard(text: str | None) -> tuple[int, int] | None:
+    """Return which share of how many, from 0, of words like 2/8, which count from 1."""
+    if text is None:
+        return None
+    first, _, count = text.partition("/")
+    if not (first.isdecimal() and count.isdecimal() and 1 <= int(first) <= int(count)):
+        raise DataError(f"--shard is {text!r}, expected I/N with I from 1 to N: for the second of eight jobs give 2/8.")
+    return int(first) - 1, int(count)
+
+
 def segment_settings(
     channel: int | None,
     diameter: float | None,
@@ -149,15 +214,17 @@ def segment_settings(
     words: Iterable[str] | None,
     *,
     flips: bool = False,
+    elsewhere: bool = False,
 ) -> SegmentSettings:
-    """Return how to segment; refuses a device that is not there, before any work is done."""
+    """Return how to segment; refuses a device that is not there, before any work is done, unless it is elsewhere."""
     from napari_unet.infer.device import pick_device
     from napari_unet.infer.segment import SegmentSettings
 
     settings = with_words(SegmentSettings(channel=channel, diameter=diameter, device=device, flips=flips), words)
     for key in ("channel", "diameter"):
         _check(f"--{key}", getattr(settings, key), _by_name(settings)[key])
-    pick_device(settings.device)
+    if not elsewhere:
+        pick_device(settings.device)
     return settings
 
 

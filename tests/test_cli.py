@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari_unet.nets.unet import Window
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ("view", "segment", "evaluate", "train", "demo", "doctor")
+COMMANDS = ("view", "segment", "merge", "evaluate", "train", "demo", "doctor")
 
 
 def run(*words: object) -> Result:
@@ -295,6 +295,51 @@ def test_bad_input(
     before = sorted(tmp_path.rglob("*"))
     assert said in refused(run("segment", image, "--model", model, "--output", "out", *words))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+# ---- several processes, and shares
+
+
+def test_workers_do_what_one_process_does(tmp_path: Path, model: Path, pairs: Path) -> None:
+    words = ("segment", pairs / "images", "--model", model)
+    assert run(*words, "--output", tmp_path / "one").exit_code == 0
+    (pairs / "images" / "bad.tif").write_bytes(b"no image")
+    result = run(*words, "--output", tmp_path / "two", "--workers", 2, "--json", tmp_path / "j.json")
+    assert "bad.tif FAILED: " in refused(result)
+    assert "4 of 5 images are segmented" in result.stderr
+    assert "f0.tif  4 objects" in result.stdout
+    for path in (tmp_path / "one").iterdir():
+        np.testing.assert_array_equal(read_labels(path), read_labels(tmp_path / "two" / path.name))
+    records = json.loads((tmp_path / "j.json").read_text())["images"]
+    assert sorted("error" in record for record in records) == [False] * 4 + [True]
+
+
+def test_shares_are_merged(
+    tmp_path: Path, model: Path, image: Path, pairs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_unet.exchange.blockwise.LARGE", 1000)
+    monkeypatch.setattr("napari_unet.exchange.batch.LARGE", 100)
+    out = tmp_path / "out"
+    words = ("segment", image, "--model", model, "--output", out)
+    assert "0 blocks done" in run(*words, "--shard", "2/2").stdout
+    assert "1 of 1 blocks are not done yet" in refused(run("merge", out))
+    assert "1 block done, to be merged" in run(*words, "--shard", "1/2").stdout
+    result = run("merge", out, "--json", "-")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["images"][0]["objects"] == 4
+    assert read_labels(out / "squares_labels.tif").max() == 4
+    assert "Nothing in" in run("merge", out).stdout
+    assert "does not exist" in refused(run("merge", tmp_path / "absent"))
+
+
+@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "a/b", "1/2/3", "-1/2"])
+def test_bad_shares(tmp_path: Path, model: Path, image: Path, shard: str) -> None:
+    assert "--shard" in refused(run("segment", image, "--model", model, "--output", tmp_path, "--shard", shard))
+
+
+def test_ways_to_share_exclude_one_another(tmp_path: Path, model: Path, image: Path) -> None:
+    words = ("segment", image, "--model", model, "--output", tmp_path, "--workers", 2, "--shard", "1/2")
+    assert "give one of them" in refused(run(*words))
 
 
 # ---- evaluate

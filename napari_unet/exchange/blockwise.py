@@ -1,17 +1,11 @@
-"""Images larger than memory to labels on disk, block by block; what is done stays done if the program is ended.
-
-All that is under way lies in a hidden folder beside the target: the plan, the model, and a file for each block that is
-done. So several programs can work on one image, on one machine or on many that share a disk.
-"""
+"""Images larger than memory to labels on disk, block by block; what is done stays done if the program is ended."""
 
 from __future__ import annotations
 
 import io
-import json
-import shutil
 import time
-from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from contextlib import closing
+from dataclasses import dataclass, replace
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -20,154 +14,30 @@ import numpy as np
 from napari_unet.errors import DataError
 from napari_unet.exchange.labels import stream_tiff
 from napari_unet.exchange.ome_zarr import LabelImage
+from napari_unet.exchange.work import Work, begin, forget
 from napari_unet.infer import blocks
-from napari_unet.infer.engine import quantise, quantised
-from napari_unet.infer.image import check_axes
-from napari_unet.infer.read import read_image
-from napari_unet.infer.seen import said, see
-from napari_unet.infer.segment import Ready, SegmentSettings, get_ready, with_thresholds
+from napari_unet.infer.seen import said
 from napari_unet.infer.stitch import Found, Stitching
-from napari_unet.jobs import Job, Progress, as_part
-from napari_unet.model import Model
-from napari_unet.model_file import code_version
+from napari_unet.jobs import Job, Progress
 from napari_unet.whole import write_whole
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from napari_unet.infer.image import Image
+    from napari_unet.infer.segment import SegmentSettings
     from napari_unet.infer.stitch import Numbers
     from napari_unet.infer.tiles import Block
+    from napari_unet.model import Model
 
 LARGE = 2**26  # pixels: smaller images are segmented in memory, in less than 1.5 GB (bench/memory.py)
-CHUNK = {1: 2**18, 2: 1024, 3: 64}  # side of the pieces that a block consists of on disk
 
 
-@dataclass(frozen=True)
-class Work:
-    """An image that is being segmented block by block.
-
-    Attributes
-    ----------
-    folder : Path
-        Where all that is done lies.
-    """
-
-    folder: Path
-
-    @cached_property
-    def plan(self) -> dict[str, Any]:
-        """What was decided before the first block."""
-        plan: dict[str, Any] = json.loads((self.folder / "plan.json").read_text())
-        return plan
-
-    @cached_property
-    def image(self) -> Image:
-        """The image, on disk."""
-        return read_image(self.plan["image"])
-
-    @cached_property
-    def ready(self) -> Ready:
-        """The image and how it is looked at, as planned: nothing is measured again."""
-        plan = self.plan
-        used = Model.load(self.folder / "model.unet")
-        settings = SegmentSettings(**plan["settings"])
-        quantise(used.network, plan["limits"] and {name: (low, high) for name, (low, high) in plan["limits"].items()})
-        seen = see(used, self.image.data, plan["axes"], settings.channel, (plan["low"], plan["high"]))
-        return Ready(used, with_thresholds(used, settings), seen, plan["factor"], settings, tuple(plan["notes"]))
-
-    @cached_property
-    def blocks(self) -> list[Block]:
-        """All of them."""
-        return blocks.plan(self.ready, multiple=CHUNK[self.ready.model.ndim])
-
-    @cached_property
-    def faces(self) -> dict[Any, dict[tuple[int, int], int]]:
-        """See :func:`~napari_unet.infer.stitch.shared_faces`."""
-        return blocks.faces_of(self.ready, self.blocks)
-
-    def file(self, block: Block) -> Path:
-        """Where a block lies once it is done."""
-        return self.folder / "blocks" / f"{'_'.join(map(str, block.place))}.npz"
-
-    def missing(self) -> list[Block]:
-        """Return the blocks that are not done."""
-        there = {path.name for path in (self.folder / "blocks").iterdir()}
-        return [block for block in self.blocks if self.file(block).name not in there]
-
-
-def is_large(image: Image) -> bool:
-    """Return whether an image is better segmented block by block."""
-    return prod(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter not in "CS") > LARGE
-
-
-def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None) -> Job[Work]:
-    """Plan the segmentation of an image, or go on with what was begun.
-
-    Parameters
-    ----------
-    model : Model
-        What to segment with.
-    image, target : Path
-        The image, and where its labels are to lie: OME-Zarr, or .tif.
-    settings : SegmentSettings
-        How.
-    axes : str, optional
-        Of the image, where its file is silent or wrong.
-
-    Yields
-    ------
-    Progress
-        What is looked at.
-
-    Raises
-    ------
-    ImageError
-        If the image cannot be read or does not fit the model.
-    """
-    work = Work(target.parent / f".{target.name}.parts")
-    asked = {
-        "image": str(image.resolve()),
-        "changed": _changed(image),
-        "axes": axes,
-        "settings": asdict(replace(settings, device="auto")),
-        "model": model.version,
-        "program": code_version(),
-    }
-    try:
-        if json.loads((work.folder / "plan.json").read_text())["asked"] == asked:
-            return work
-    except (OSError, ValueError, KeyError):  # there is none, or a damaged one
-        pass
-    shutil.rmtree(work.folder, ignore_errors=True)
-    yield Progress(0, 1, f"reading {image.name}")
-    picture = read_image(image)
-    named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
-    ready = yield from get_ready(model, picture.data, named, settings)
-    plan = {
-        "asked": asked,
-        "image": str(image.resolve()),
-        "axes": named,
-        "scale": dict(picture.scale),
-        "name": picture.name,
-        "settings": asdict(replace(settings, device="auto")),  # each machine has its own
-        "low": ready.seen.low,
-        "high": ready.seen.high,
-        "factor": ready.factor,
-        "limits": quantised(ready.used.network),
-        "notes": [*ready.notes],
-    }
-    (work.folder / "blocks").mkdir(parents=True, exist_ok=True)
-    ready.used.save(work.folder / "model.unet")
-    write_whole(work.folder / "plan.json", json.dumps(plan, indent=1).encode())  # last: with it the folder is complete
-    return work
-
-
-def _changed(image: Path) -> list[int]:
-    """Return what tells that an image is another one than before."""
-    file = next((image / name for name in ("zarr.json", ".zattrs", ".zarray") if (image / name).is_file()), image)
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def is_large(image: Image, above: int | None = None) -> bool:
+    """Return whether an image is better segmented block by block: that of more pixels than `LARGE`, or than `above`."""
+    pixels = prod(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter not in "CS")
+    return pixels > (LARGE if above is None else above)
 
 
 def do_block(work: Work, block: Block, device: str = "auto") -> Job[None]:
@@ -182,6 +52,11 @@ def do_block(work: Work, block: Block, device: str = "auto") -> Job[None]:
         return
     ready = replace(work.ready, settings=replace(work.ready.settings, device=device))
     found, broken = yield from blocks.look(ready, block, work.faces[block.place])
+    _keep(work, block, found, broken)
+
+
+def _keep(work: Work, block: Block, found: Found, broken: int) -> None:
+    """Write what was found in a block."""
     empty = not found.labels.any()
     strips = {f"strip {axis} {side}": strip for (axis, side), strip in found.strips.items()}
     data: dict[str, Any] = strips if empty else strips | {"labels": found.labels}
@@ -220,14 +95,14 @@ def do_blocks(work: Work, device: str = "auto", shard: tuple[int, int] = (0, 1))
         Blocks done.
     """
     mine = work.blocks[shard[0] :: shard[1]]
-    for done, block in enumerate(mine):
-        yield from as_part(do_block(work, block, device), lambda p, done=done: _of_blocks(p, done, len(mine)))  # type: ignore[misc]
-        yield Progress(1000 * (done + 1), 1000 * len(mine), f"block {done + 1} of {len(mine)}")
-
-
-def _of_blocks(p: Progress, done: int, total: int) -> Progress:
-    """Count the tiles of a block among all blocks."""
-    return Progress(1000 * done + 1000 * p.done // max(p.total, 1), 1000 * total, f"block {done + 1} of {total}")
+    left = [block for block in mine if not work.file(block).exists()]
+    ready, there = replace(work.ready, settings=replace(work.ready.settings, device=device)), len(mine) - len(left)
+    with closing(blocks.look_all(ready, left, work.faces)) as looks:
+        for p in looks:
+            if p.payload is not None:
+                _keep(work, *p.payload)
+            done = 1000 * there + p.done
+            yield Progress(done, 1000 * len(mine), f"block {min(done // 1000 + 1, len(mine))} of {len(mine)}")
 
 
 @dataclass(frozen=True)
@@ -237,37 +112,43 @@ class Result:
     Attributes
     ----------
     found : dict
-        ``objects``, or ``shares`` of the pixels of each class.
+        ``objects``, or ``shares`` of the pixels of each class; of a shard how many ``blocks`` are done.
     notes : tuple of str
         What was chosen or mended on the way.
     seconds : float
         How long it took.
-    model : Model
-        What found them.
+    model : str
+        The name of what found them.
     """
 
     found: dict[str, Any]
     notes: tuple[str, ...]
     seconds: float
-    model: Model
+    model: str
 
 
-def number(work: Work) -> tuple[dict[Any, Numbers], int, int]:
+def number(work: Work) -> Job[tuple[dict[Any, Numbers], int, int]]:
     """Return the final numbers of the objects of each block, how many there are, and how many pixels were broken.
+
+    Yields
+    ------
+    Progress
+        Blocks read.
 
     Raises
     ------
     DataError
         If blocks are missing.
     """
-    missing = work.missing()
+    missing, each = work.missing(), work.blocks
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(work.blocks)} blocks are not done yet, the first is {missing[0].place}: let all "
-            "shards end first, or run the one again that failed."
+            f"{len(missing)} of {len(each)} blocks are not done yet, the first is {missing[0].place}: let all shards "
+            "end first, or run those again that failed."
         )
-    stitching, broken = Stitching([block.place for block in work.blocks]), 0
-    for block in work.blocks:
+    stitching, broken = Stitching([block.place for block in each]), 0
+    for done, block in enumerate(each):
+        yield Progress(done, len(each), "joining blocks")
         found, bad = _read_block(work, block, whole=False)
         stitching.add(block.place, found)
         broken += bad
@@ -279,10 +160,6 @@ def label_image(work: Work, target: Path) -> LabelImage:
     """Return the label image that the blocks are written into, in the folder of what is under way."""
     plan, ready = work.plan, work.ready
     scale = {letter: size for letter, size in plan["scale"].items() if letter in ready.seen.axes}
-    sides = [
-        max(b.write[axis].stop - b.write[axis].start for b in work.blocks) for axis in range(len(ready.seen.shape))
-    ]
-    lead = len(sides) - ready.model.ndim
     return LabelImage(
         work.folder / "labels.ome.zarr",
         target,
@@ -290,8 +167,8 @@ def label_image(work: Work, target: Path) -> LabelImage:
         np.uint8 if ready.model.task == "classes" else np.uint32,
         ready.seen.axes,
         scale,
-        chunks=[1] * lead + [CHUNK[ready.model.ndim]] * ready.model.ndim,
-        blocks=sides,
+        chunks=plan["chunks"],
+        blocks=plan["sides"],
     )
 
 
@@ -317,8 +194,26 @@ def show_block(work: Work, image: LabelImage, block: Block) -> None:
         image.write(block.write, np.where(found.labels > 0, found.labels + first, 0).astype(np.uint32))
 
 
-def finish(work: Work, target: Path) -> Job[Result]:
+def write_here(work: Work, image: LabelImage, numbers: Mapping[Any, Numbers]) -> Iterable[Any]:
+    """Write all blocks one after the other; yield what :func:`write_block` returns."""
+    return (write_block(work, image, block, numbers[block.place]) for block in work.blocks)
+
+
+def finish(
+    work: Work,
+    target: Path,
+    write: Callable[[Work, LabelImage, Mapping[Any, Numbers]], Iterable[Any]] = write_here,
+) -> Job[Result]:
     """Join what the blocks found and put the labels in place, whole or not at all.
+
+    Parameters
+    ----------
+    work : Work
+        Of which all blocks are done.
+    target : Path
+        Where the labels are to lie.
+    write : callable
+        Who writes the blocks, in any order, each with its numbers only; like :func:`write_here`.
 
     Yields
     ------
@@ -331,35 +226,45 @@ def finish(work: Work, target: Path) -> Job[Result]:
         If blocks are missing.
     """
     began = time.perf_counter()
-    numbers, objects, broken = number(work)
+    numbers, objects, broken = yield from number(work)
     image, each, counts = label_image(work, target), work.blocks, np.zeros(len(work.ready.model.classes), np.int64)
     image.create()
-    for done, block in enumerate(each):
-        yield Progress(done, len(each), "joining blocks")
-        here = write_block(work, image, block, numbers[block.place])
+    for done, here in enumerate(write(work, image, numbers), 1):
         counts += 0 if here is None else here
+        yield Progress(done, len(each), "writing blocks")
     ready = work.ready
     yield Progress(len(each), len(each), "writing")
     if target.suffix == ".tif":
         stream_tiff(target, image, f"{work.plan['name']}_labels")
     else:
         image.put_in_place({"model": ready.used.name, "version": ready.used.version})
-    shutil.rmtree(work.folder, ignore_errors=True)
+    forget(target)
     found: dict[str, Any] = {"objects": objects}
     if ready.model.task == "classes":
         pixels = prod(ready.seen.shape)
         counts[0] += pixels - counts.sum()  # of empty blocks nothing was written
         found = {"shares": {name: int(n) / pixels for name, n in zip(ready.model.classes, counts, strict=True)}}
     notes = (*ready.seen.notes, *ready.notes, *said(broken))
-    return Result(found, notes, time.perf_counter() - began, ready.used)
+    return Result(found, notes, time.perf_counter() - began, ready.used.name)
 
 
 def segment_blockwise(
-    model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None
+    model: Model,
+    image: Path,
+    target: Path,
+    settings: SegmentSettings,
+    axes: str | None = None,
+    shard: tuple[int, int] | None = None,
 ) -> Job[Result]:
-    """Segment an image of any size and write its labels; for parameters and errors see :func:`begin`."""
+    """Segment an image of any size and write its labels; with `shard`, only do that share of its blocks.
+
+    For parameters and errors see :func:`begin` and :func:`do_blocks`.
+    """
     began = time.perf_counter()
     work = yield from begin(model, image, target, settings, axes)
-    yield from do_blocks(work, settings.device)
+    yield from do_blocks(work, settings.device, shard or (0, 1))
+    if shard is not None:
+        found = {"blocks": len(work.blocks[shard[0] :: shard[1]])}
+        return Result(found, work.ready.notes, time.perf_counter() - began, work.ready.used.name)
     result = yield from finish(work, target)
     return replace(result, seconds=time.perf_counter() - began)

@@ -16,7 +16,7 @@ from napari_unet.exchange.blockwise import Result, is_large, segment_blockwise
 from napari_unet.exchange.labels import write_tiff, written_here
 from napari_unet.exchange.ome_zarr import write_zarr
 from napari_unet.infer.image import check_axes
-from napari_unet.infer.read import list_images, read_image, read_labels
+from napari_unet.infer.read import list_images, plate_of, read_image, read_labels
 from napari_unet.infer.segment import segment_job
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.model import Model
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from napari_unet.infer.image import Image
     from napari_unet.infer.segment import Segmentation, SegmentSettings
     from napari_unet.learn.metrics import ImageScore
     from napari_unet.learn.recipe import Recipe
@@ -62,7 +63,8 @@ def plan(sources: Iterable[Path], output: Path, name: str, *, overwrite: bool = 
     sources : iterable of Path
         Images, and folders of images, of which all are taken but the labels beside them.
     output : Path
-        The folder for the label files. An OME-Zarr that is its own output gets a label image inside.
+        The folder for the label files. An OME-Zarr that is its own output gets a label image inside; of a plate each
+        of its fields.
     name : str
         Of a label image inside an OME-Zarr.
     overwrite : bool
@@ -153,14 +155,21 @@ def segment_file(
     ImageError
         If the image cannot be read or does not fit the model.
     """
-    yield Progress(0, 1, f"reading {image.name}")
+    yield Progress(0, 1, f"reading {title(image)}")
     picture = read_image(image)
     if is_large(picture):
         return (yield from segment_blockwise(model, image, target, settings, axes))
-    named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
+    return (yield from segment_picture(model, picture, target, settings, axes))
+
+
+def segment_picture(
+    model: Model, picture: Image, target: Path, settings: SegmentSettings, axes: str | None = None
+) -> Job[Result]:
+    """Segment an image that was read and write its labels; see :func:`segment_file`."""
+    named = check_axes(axes, picture.data.shape, Path(picture.source).name) if axes else picture.axes
     result = yield from segment_job(model, picture.data, named, settings)
     write_labels(target, result, model, named, picture.scale, picture.name)
-    return Result(found(model, result.labels), result.notes, result.seconds, result.model or model)
+    return Result(found(model, result.labels), result.notes, result.seconds, (result.model or model).name)
 
 
 def write_labels(
@@ -199,6 +208,8 @@ def found(model: Model, labels: NDArray[Any]) -> dict[str, Any]:
 
 def found_in_words(record: Mapping[str, Any]) -> str:
     """Return what :func:`found` found as a person would say it."""
+    if "blocks" in record:
+        return f"{record['blocks']} block{'s' if record['blocks'] != 1 else ''} done, to be merged"
     if "objects" in record:
         return f"{record['objects']} object{'s' if record['objects'] != 1 else ''}"
     return ", ".join(f"{name} {share:.1%}" for name, share in record["shares"].items() if share)
@@ -319,6 +330,12 @@ def folder_recipe(folder: Path, name: str, task: str | None = None, start: str |
     )
 
 
+def title(image: Path) -> str:
+    """Return what to call an image: its file's name, of a field of a plate its plate and well too."""
+    plate = plate_of(image)
+    return image.name if plate is None else f"{plate.name}/{image.resolve().relative_to(plate).as_posix()}"
+
+
 def images_of(source: Path) -> list[Path]:
     """Return the images of a folder without the labels that lie beside them, or the one image."""
     images = list_images(source if source.name else source.resolve())
@@ -327,7 +344,10 @@ def images_of(source: Path) -> list[Path]:
 
 
 def _stem(image: Path) -> str:
-    """Return a file's name without its suffix, and without OME's second one."""
+    """Return a file's name without its suffix, and without OME's second one; of a field PLATE_ROW_COLUMN_FIELD."""
+    plate = plate_of(image) if image.is_dir() else None
+    if plate is not None:
+        return "_".join((_stem(plate), *image.resolve().relative_to(plate).parts))
     stem = image.name.removesuffix(image.suffix)
     return stem[:-4] if stem.lower().endswith(".ome") else stem
 
@@ -335,6 +355,6 @@ def _stem(image: Path) -> str:
 def _target(image: Path, output: Path, name: str) -> Path:
     if not image.is_dir():
         return output / f"{_stem(image)}{ENDING}.tif"
-    if output.resolve() == image.resolve():
+    if output.resolve() in (image.resolve(), plate_of(image)):
         return image / "labels" / (re.sub(r"[^\w.-]+", "_", name).strip("._") or "labels")
     return output / f"{_stem(image)}{ENDING}.ome.zarr"

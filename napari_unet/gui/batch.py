@@ -163,7 +163,7 @@ def segment_folder(
         If the folder holds no images, or nothing can be written to the other one.
     """
     model = yield from runs.load(entry)
-    from napari_unet.exchange.files import check_folder, images_of, look_ahead
+    from napari_unet.exchange.files import check_folder, images_of, look_ahead, title
 
     yield Progress(0, 1, f"looking into {folder.name}")
     check_folder(output)
@@ -171,9 +171,9 @@ def segment_folder(
     yield Progress(0, 1, values={"images": len(work)})
     jobs: list[_Named] = []
     for planned in work:
-        hindered = _hindered(planned.image.name, planned, image=planned.image)
+        hindered = _hindered(title(planned.image), planned, image=planned.image)
         if hindered is None:
-            jobs.append((planned.image.name, _from_file(model, planned, settings, overwrite), planned.image))
+            jobs.append((title(planned.image), _from_file(model, planned, settings, overwrite), planned.image))
         else:
             yield _told(hindered)
     yield from _each(jobs)
@@ -238,13 +238,13 @@ def _into_file(model: Model, item: Item, planned: Planned, overwrite: bool) -> J
 
 def _from_file(model: Model, planned: Planned, settings: SegmentSettings, overwrite: bool) -> Job[Outcome | None]:
     """Segment a file into a label file."""
-    from napari_unet.exchange.files import may_be_corrected, segment_file
+    from napari_unet.exchange.files import may_be_corrected, segment_file, title
 
     if not overwrite and may_be_corrected(planned.target):  # since the batch began, maybe hours ago
-        return _hindered(planned.image.name, replace(planned, kept=True), image=planned.image)
+        return _hindered(title(planned.image), replace(planned, kept=True), image=planned.image)
     result = yield from segment_file(model, planned.image, planned.target, settings)
     where = {"image": planned.image, "target": planned.target}
-    return _done(planned.image.name, result.found, runs.for_people(result.notes), **where)
+    return _done(title(planned.image), result.found, runs.for_people(result.notes), **where)
 
 
 def _done(name: str, record: Mapping[str, Any], notes: tuple[str, ...], **where: Any) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import struct
 import zlib
@@ -134,7 +135,8 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     Returns
     -------
     list of Path
-        Files with a known suffix and OME-Zarr folders; hidden ones and folders inside are left out.
+        Files with a known suffix and OME-Zarr folders, of an OME-Zarr plate the fields of its wells; hidden ones and
+        folders inside are left out.
 
     Raises
     ------
@@ -143,7 +145,7 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
     """
     where = _existing(folder)
     if not where.is_dir() or _is_zarr(where):
-        return [where]
+        return fields(where) or [where]
     found = [
         entry
         for entry in where.iterdir()
@@ -153,7 +155,34 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         raise ImageError(
             f"{where} holds no images, expected TIFF, PNG, JPEG, NPY or OME-Zarr: give the folder with them."
         )
-    return sorted(found, key=lambda entry: _counted(entry.name))
+    found.sort(key=lambda entry: _counted(entry.name))
+    return [image for entry in found for image in fields(entry) or [entry]]
+
+
+def fields(plate: Path) -> list[Path]:
+    """Return the images of an OME-Zarr plate, well by well; [] of anything else."""
+    wells = [plate / well["path"] for well in _said(plate).get("plate", {}).get("wells", ())]
+    return [well / image["path"] for well in wells for image in _said(well).get("well", {}).get("images", ())]
+
+
+def plate_of(image: Path) -> Path | None:
+    """Return the OME-Zarr plate that an image is a field of, if it is one."""
+    plate = image.resolve().parent.parent.parent
+    return plate if _said(image.resolve().parent).get("well") and _said(plate).get("plate") else None
+
+
+def _said(folder: Path) -> dict[str, Any]:
+    """Return what the metadata file of a zarr group says about OME; {} without one."""
+    for name in ("zarr.json", ".zattrs"):
+        if (folder / name).is_file():
+            try:
+                attributes = json.loads((folder / name).read_text(encoding="utf-8"))
+            except (OSError, ValueError):  # whoever reads the image says what is wrong
+                return {}
+            attributes = attributes.get("attributes", {}) if name == "zarr.json" else attributes
+            said: dict[str, Any] = attributes.get("ome", attributes)
+            return said
+    return {}
 
 
 def _counted(name: str) -> list[tuple[int, str]]:

@@ -23,6 +23,7 @@ from napari_unet.exchange.blockwise import (
 )
 from napari_unet.exchange.files import segment_file
 from napari_unet.exchange.ome_zarr import SMALLEST
+from napari_unet.exchange.work import CHUNK
 from napari_unet.infer import blocks
 from napari_unet.infer.read import read_image, read_labels
 from napari_unet.infer.segment import SegmentSettings
@@ -38,7 +39,7 @@ SETTINGS = SegmentSettings()
 @pytest.fixture(autouse=True)
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(blocks.PIXELS, 2, 64**2)
-    monkeypatch.setitem(blockwise.CHUNK, 2, 32)
+    monkeypatch.setitem(CHUNK, 2, 32)
     monkeypatch.setattr(blocks, "WIDE", 8.0)
 
 
@@ -137,13 +138,13 @@ def test_what_was_done_is_not_done_again(model: Model, tmp_path: Path, monkeypat
         pass
     job.close()
     assert not target.exists()
-    looked, real = [], blocks.look
+    looked, real = [], blocks._maps
 
-    def look(ready, block, faces):
+    def maps(ready, block):
         looked.append(block.place)
-        return real(ready, block, faces)
+        return real(ready, block)
 
-    monkeypatch.setattr(blocks, "look", look)
+    monkeypatch.setattr(blocks, "_maps", maps)
     run(segment_blockwise(model, path, target, SETTINGS))
     assert 9 <= len(looked) <= 10
     assert same_objects(read_labels(target), model.segment(disks((150, 200))))
