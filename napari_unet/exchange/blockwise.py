@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 import time
+import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from math import prod
@@ -22,7 +23,8 @@ from napari_unet.exchange.labels import stream_tiff
 from napari_unet.exchange.ome_zarr import LabelImage
 from napari_unet.infer import blocks
 from napari_unet.infer.engine import quantise, quantised
-from napari_unet.infer.image import check_axes
+from napari_unet.infer.image import Image, check_axes
+from napari_unet.infer.lazy import sampled
 from napari_unet.infer.read import read_image
 from napari_unet.infer.segment import Ready, SegmentSettings, get_ready, said, see, with_thresholds
 from napari_unet.infer.stitch import Found, Stitching
@@ -34,7 +36,8 @@ from napari_unet.whole import write_whole
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_unet.infer.image import Image
+    from numpy.typing import NDArray
+
     from napari_unet.infer.stitch import Numbers
     from napari_unet.infer.tiles import Block
 
@@ -50,9 +53,12 @@ class Work:
     ----------
     folder : Path
         Where all that is done lies.
+    given : Image or None
+        The image, if it is not read from its file.
     """
 
     folder: Path
+    given: Image | None = None
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -63,7 +69,7 @@ class Work:
     @cached_property
     def image(self) -> Image:
         """The image, on disk."""
-        return read_image(self.plan["image"])
+        return self.given or read_image(self.plan["image"])
 
     @cached_property
     def ready(self) -> Ready:
@@ -100,19 +106,30 @@ def is_large(image: Image) -> bool:
     return prod(n for n, letter in zip(image.data.shape, image.axes, strict=True) if letter not in "CS") > LARGE
 
 
-def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None) -> Job[Work]:
+def begin(
+    model: Model,
+    image: Path | Image,
+    target: Path,
+    settings: SegmentSettings,
+    axes: str | None = None,
+    first: tuple[slice, ...] | None = None,
+) -> Job[Work]:
     """Plan the segmentation of an image, or go on with what was begun.
 
     Parameters
     ----------
     model : Model
         What to segment with.
-    image, target : Path
-        The image, and where its labels are to lie: OME-Zarr, or .tif.
+    image : Path or Image
+        Its file, or itself.
+    target : Path
+        Where its labels are to lie: OME-Zarr, or .tif.
     settings : SegmentSettings
         How.
     axes : str, optional
         Of the image, where its file is silent or wrong.
+    first : tuple of slice, optional
+        See :func:`~napari_unet.infer.segment.segment_job`.
 
     Yields
     ------
@@ -124,9 +141,10 @@ def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, ax
     ImageError
         If the image cannot be read or does not fit the model.
     """
-    work = Work(target.parent / f".{target.name}.parts")
+    given = image if isinstance(image, Image) else None
+    work = Work(target.parent / f".{target.name}.parts", given)
     asked = {
-        "image": str(image.resolve()),
+        "image": image.name if isinstance(image, Image) else str(image.resolve()),
         "changed": _changed(image),
         "axes": axes,
         "settings": asdict(replace(settings, device="auto")),
@@ -140,12 +158,12 @@ def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, ax
         pass
     shutil.rmtree(work.folder, ignore_errors=True)
     yield Progress(0, 1, f"reading {image.name}")
-    picture = read_image(image)
+    picture = image if isinstance(image, Image) else read_image(image)
     named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
-    ready = yield from get_ready(model, picture.data, named, settings)
+    ready = yield from get_ready(model, picture.data, named, settings, first)
     plan = {
         "asked": asked,
-        "image": str(image.resolve()),
+        "image": asked["image"],
         "axes": named,
         "scale": dict(picture.scale),
         "name": picture.name,
@@ -162,8 +180,10 @@ def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, ax
     return work
 
 
-def _changed(image: Path) -> list[int]:
+def _changed(image: Path | Image) -> list[int]:
     """Return what tells that an image is another one than before."""
+    if isinstance(image, Image):
+        return [*image.data.shape, zlib.crc32(sampled(image.data, 2**16).tobytes())]
     file = next((image / name for name in ("zarr.json", ".zattrs", ".zarray") if (image / name).is_file()), image)
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]
@@ -306,14 +326,14 @@ def write_block(work: Work, image: LabelImage, block: Block, numbers: Numbers) -
     return None
 
 
-def show_block(work: Work, image: LabelImage, block: Block) -> None:
-    """Write a block that is done with numbers of its own, so that it is seen before all are done."""
+def show_block(work: Work, image: LabelImage, block: Block) -> NDArray[Any] | None:
+    """Write a block that is done with numbers of its own, so that it is seen before all are done; return these."""
     found, _ = _read_block(work, block, whole=True)
-    if found.labels.size and work.ready.model.task == "classes":
-        image.write(block.write, found.labels)
-    elif found.labels.size:  # numbers that neighbours hardly have too
-        first = np.uint32(work.blocks.index(block) % 2**12 << 20)
-        image.write(block.write, np.where(found.labels > 0, found.labels + first, 0).astype(np.uint32))
+    if not found.labels.size:
+        return None
+    labels = blocks.apart(found.labels, work.blocks.index(block) + 1)
+    image.write(block.write, labels)
+    return labels
 
 
 def finish(work: Work, target: Path) -> Job[Result]:
@@ -342,7 +362,7 @@ def finish(work: Work, target: Path) -> Job[Result]:
     if target.suffix == ".tif":
         stream_tiff(target, image, f"{work.plan['name']}_labels")
     else:
-        image.put_in_place({"model": ready.used.name, "version": ready.used.version})
+        image.put_in_place({"model": ready.used.name, "version": ready.used.version, "largest": objects})
     shutil.rmtree(work.folder, ignore_errors=True)
     found: dict[str, Any] = {"objects": objects}
     if ready.model.task == "classes":

@@ -14,6 +14,7 @@ from napari_unet.infer import blocks, int8
 from napari_unet.infer.blocks import at_scale
 from napari_unet.infer.familiar import choose, middle, plane_of
 from napari_unet.infer.image import guess_axes, normalise, percentiles, select_channels
+from napari_unet.infer.lazy import Cut
 from napari_unet.infer.predict import predict_tiles
 from napari_unet.infer.scale import as_fraction, find_scale
 from napari_unet.infer.stitch import Stitching
@@ -81,6 +82,22 @@ class Segmentation:
     notes: tuple[str, ...]
     seconds: float
     model: Model | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Labels of a part of an image before the others are there; their numbers are not those that they will have.
+
+    Attributes
+    ----------
+    region : tuple of slice
+        One for each axis besides channels.
+    labels : uint32 or uint8 array, the region's shape
+        Objects or classes.
+    """
+
+    region: tuple[slice, ...]
+    labels: NDArray[Any]
 
 
 def segment(
@@ -165,6 +182,7 @@ def segment_job(
     settings: SegmentSettings | None = None,
     *,
     region: tuple[slice, ...] | None = None,
+    first: tuple[slice, ...] | None = None,
 ) -> Job[Segmentation]:
     """Segment an image; a model of fewer axes goes slice by slice, with object numbers that go on.
 
@@ -181,11 +199,13 @@ def segment_job(
     region : tuple of slice, optional
         One slice for each axis besides channels: only this part is segmented, with the brightness of the
         whole image; the labels have its shape.
+    first : tuple of slice, optional
+        A small part that is looked at before all else, and blocks near it before others: somebody waits for it.
 
     Yields
     ------
     Progress
-        Tiles done, of all slices together.
+        Tiles done, of all slices together. With `first`, the payload of some is a :class:`Part`.
 
     Raises
     ------
@@ -196,12 +216,14 @@ def segment_job(
     """
     settings = settings or SegmentSettings()
     began = time.perf_counter()
-    ready = yield from get_ready(model, image, axes, settings)
+    ready = yield from get_ready(model, image, axes, settings, first, region)
     model, seen = ready.model, ready.seen
     wanted = [
         slice(*r.indices(n)[:2]) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)
     ]
     each = blocks.plan(ready, wanted)
+    if first is not None:
+        each = blocks.nearest_first(each, first)
     faces = blocks.faces_of(ready, each)
     stitching = Stitching([block.place for block in each])
     labels: NDArray[Any] = np.zeros(
@@ -213,6 +235,9 @@ def segment_job(
         labels[within(block.write, wanted)] = found.labels
         stitching.add(block.place, found)
         broken += bad
+        if first is not None and len(each) > 1:
+            part = Part(block.write, blocks.apart(found.labels, done + 1))
+            yield Progress(1000 * (done + 1), 1000 * len(each), "tiles", payload=part)
     if model.task == "instances":
         numbers = stitching.numbers()
         for block in each:
@@ -271,8 +296,15 @@ class Ready:
         )
 
 
-def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: SegmentSettings) -> Job[Ready]:
-    """Measure the brightness of an image, and choose model and scale for it; for the errors see `segment_job`."""
+def get_ready(
+    model: Model,
+    image: ArrayLike,
+    axes: str | None,
+    settings: SegmentSettings,
+    first: tuple[slice, ...] | None = None,
+    region: tuple[slice, ...] | None = None,
+) -> Job[Ready]:
+    """Measure the brightness of an image, and choose model and scale for it; for the rest see `segment_job`."""
     must_segment(model)
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
@@ -280,7 +312,13 @@ def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: Segmen
     used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
     model = with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
-    yield from int8.consider(model, seen, factor, settings.device)
+    if first is not None:
+        ready = Ready(used, model, seen, factor, settings, ())
+        for block in blocks.plan(ready, first):
+            looking = blocks.look(ready, block, {})
+            found, _ = yield from as_part(looking, lambda _: Progress(0, 1, "looking at what is in view"))
+            yield Progress(0, 1, "looking at what is in view", payload=Part(block.write, found.labels))
+    yield from int8.consider(model, seen, factor, settings.device, region)
     return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
 
 
@@ -386,12 +424,24 @@ def see(
             f"The image has axes {rest}, so the model {model.name!r} would look at {seen} at once: put time "
             "and slices first, and take a model of as many dimensions as the image has in space."
         )
-    low, high = limits or percentiles(chosen, model.normalisation)
+    low, high = limits or _brightness(model, array, axes, channel, chosen)
     notes = [note] if note else []
     if low == high:
         several = note.startswith("channel")
         notes.append("all its pixels are the same" + ": choose another with --channel / Channel" * several)
     return Seen(chosen, rest, low, high, tuple(notes))
+
+
+def _brightness(model: Model, array: Any, axes: str, channel: int | None, chosen: Any) -> tuple[float, float]:
+    """Return the percentiles of the channels that were chosen; of a cut those of all that it is a part of, once."""
+    if not isinstance(array, Cut):
+        return percentiles(chosen, model.normalisation)
+    key = axes, channel, model.channels, model.normalisation
+    if key not in array.measured:
+        everything, _, _ = select_channels(array.whole, axes, channel, model.channels)
+        array.measured[key] = percentiles(everything, model.normalisation)
+    low, high = array.measured[key]
+    return low, high
 
 
 def with_thresholds(model: Model, settings: SegmentSettings) -> Model:
