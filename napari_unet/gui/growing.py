@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_unet.exchange import blockwise
-from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, scale_of
+from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove, scale_of
 from napari_unet.gui.pyramid import Pyramid, Redraw, sizes
 from napari_unet.gui.runs import load
 from napari_unet.infer.blocks import nearest_first
@@ -52,17 +52,17 @@ class Growing(QObject):
     def take(self, source: Source, payload: Any) -> None:
         """Show what came of a run over an image: a look, a pyramid that will grow, or a region in which it has."""
         if isinstance(payload, Part):
-            self._drop(self._look)
+            remove(self._viewer, self._look)
             self._look = self._add(payload.labels, source, payload.region)
         elif isinstance(payload, Pyramid):
-            self._drop(self.layer)  # of a run that was stopped
+            remove(self._viewer, self.layer)  # of a run that was stopped
             self.layer = self._add(payload.shown, source)
             self._redraw = Redraw(self.layer)
             if self._look is not None and self._look in self._viewer.layers:  # below it the look would not be seen
                 layers = self._viewer.layers
                 layers.move(layers.index(self._look), layers.index(self.layer) + 1)
         elif self._redraw is not None:
-            self._drop(self._look)
+            remove(self._viewer, self._look)
             self._look = None
             self._redraw.soon()
 
@@ -76,20 +76,16 @@ class Growing(QObject):
         """Let what has grown so far be seen until it goes on."""
         if self._redraw is not None:
             self._redraw.close()
-        self._drop(self._look)
+        remove(self._viewer, self._look)
         self._look = self._redraw = None
 
     def close(self) -> None:
         """Remove what is shown."""
         if self._redraw is not None:
             self._redraw.close()
-        self._drop(self._look)
-        self._drop(self.layer)
+        remove(self._viewer, self._look)
+        remove(self._viewer, self.layer)
         self._look = self.layer = self._redraw = None
-
-    def _drop(self, layer: Labels | None) -> None:
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
 
     def _add(self, data: Any, source: Source, region: Region | None = None) -> Labels:
         with keep_active(self._viewer):
@@ -110,17 +106,14 @@ def in_memory(job: Job[T], source: Source) -> Job[T]:
     Yields
     ------
     Progress
-        Its own. The payload is the first look, then a pyramid, then regions in which that has grown.
+        Its own. The payload is a pyramid, then regions in which that has grown.
     """
     pyramid: Pyramid | None = None
-    letters = source.letters
 
     def grown(progress: Progress) -> Progress:
         nonlocal pyramid
         part = progress.payload
-        if not isinstance(part, Part) or "C" in letters:
-            return progress if not isinstance(part, Part) else Progress(progress.done, progress.total, progress.message)
-        if progress.message != "tiles":
+        if not isinstance(part, Part):
             return progress
         new = pyramid is None
         if pyramid is None:

@@ -34,36 +34,41 @@ class Pyramid:
 
     Attributes
     ----------
-    shown : list of LazyArray
+    shown : list of array
         The data for the layer.
     holes : list of tuple of slice
-        Where nothing is shown, in pixels of the finest level: windows with the labels of these parts lie there.
+        Where nothing is shown of the large levels, in pixels of the finest: windows with these labels lie there.
     """
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.holes: list[Region] = []
-        self.arrays: list[Any] = []
-        self._kept: list[Any] = []
-        self.read_again(arrays)
+        self.arrays = list(arrays)
         self.factors = [_factors(each.shape, arrays[0].shape) for each in arrays]
-        self.shown = [LazyArray(a.shape, np.dtype(a.dtype), partial(self._read, i)) for i, a in enumerate(arrays)]
+        self.shown: list[Any] = []
+        for level, each in enumerate(arrays):
+            # napari reads the smallest level once, and asks no more: it gets what is written into
+            if isinstance(each, np.ndarray):
+                self.shown.append(each)
+            elif prod(each.shape) <= KEPT or level == len(arrays) - 1:
+                self.shown.append(np.array(each[...]))
+            else:
+                self.shown.append(LazyArray(each.shape, np.dtype(each.dtype), partial(self._read, level)))
 
     def read_again(self, arrays: Sequence[Any]) -> None:
-        """Show these arrays, of the same shapes; the small ones are read."""
-        small = [prod(each.shape) <= KEPT and not isinstance(each, np.ndarray) for each in arrays]
-        self._kept = [np.array(each[...]) if keep else None for each, keep in zip(arrays, small, strict=True)]
+        """Show these arrays on disk, of the same shapes as those before."""
         self.arrays = list(arrays)
+        for each, shown in zip(arrays, self.shown, strict=True):
+            if isinstance(shown, np.ndarray):
+                shown[...] = each[...]
 
     def take(self, region: Region, labels: NDArray[Any]) -> None:
         """Take over labels of a region, in pixels of the finest level, into all that is held in memory."""
-        for level, (array, kept) in enumerate(zip(self.arrays, self._kept, strict=True)):
-            held = array if isinstance(array, np.ndarray) else kept
-            if held is not None and (fits := at_level(region, self.factors[level])) is not None:
-                held[fits[0]] = labels[fits[1]]
+        for shown, factors in zip(self.shown, self.factors, strict=True):
+            if isinstance(shown, np.ndarray) and (fits := at_level(region, factors)) is not None:
+                shown[fits[0]] = labels[fits[1]]
 
     def _read(self, level: int, at: tuple[slice, ...]) -> NDArray[Any]:
-        kept = self._kept[level]
-        part = np.array(self.arrays[level][at] if kept is None else kept[at])
+        part = np.array(self.arrays[level][at])
         if any(each.step not in (None, 1) for each in at):
             return part
         for hole in self.holes:

@@ -15,7 +15,7 @@ from napari_unet.errors import ImageError
 from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
 from napari_unet.gui.growing import FIRST, Written, to_disk
-from napari_unet.gui.layers import ONLY_SEEN, clamp, keep_active, placement
+from napari_unet.gui.layers import ONLY_SEEN, clamp, keep_active, placement, remove
 from napari_unet.gui.on_disk import OnDisk, arrays_of, opened
 from napari_unet.gui.pyramid import Pyramid
 from napari_unet.gui.results import add_labels
@@ -184,8 +184,7 @@ class SegmentLarge(QObject):
         self._tell(f"{many}, seen {coarse}: zoom in to find smaller ones and to correct.")
 
     def _drop_look(self) -> None:
-        if self._look is not None and self._look in self.session.viewer.layers:
-            self.session.viewer.layers.remove(self._look)
+        remove(self.session.viewer, self._look)
         self._look = None
 
     # ---- all of it
