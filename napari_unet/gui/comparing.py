@@ -188,6 +188,8 @@ class Comparison(QWidget):
         annotated = session.annotated()
         for source, annotation in annotated:
             annotation.settle()
+            if source.shape != tuple(annotation.layer.data.shape):
+                continue
             channel, diameter = session.how(source.layer)
             tiles = [mark for mark in annotation.marks if mark.state == State.CONFIRMED]
             for i, mark in enumerate(tiles):

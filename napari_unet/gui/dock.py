@@ -42,7 +42,7 @@ class UNetDock(QWidget):
         self.segment = SegmentSection(session)
         self.correct = CorrectSection(session, self.segment.segment, self.segment.large)
         self.finetune = FinetuneSection(session, self.segment.segment)
-        self.offer = Offer(session)
+        self.offer = Offer(session, self.segment.large)
         self.first = FirstSteps(session)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()

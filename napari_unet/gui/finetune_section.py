@@ -231,6 +231,8 @@ class FinetuneSection(Step):
         session, found = self.session, []
         for source, annotation in session.annotated():
             annotation.settle()
+            if source.shape != tuple(annotation.layer.data.shape):
+                continue
             channel, diameter = session.how(source.layer)
             found.append(
                 Corrections(

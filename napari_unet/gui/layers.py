@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import product
@@ -87,6 +88,13 @@ class Source:
     window: Region | None = None
 
     @property
+    def name(self) -> str:
+        """What it is called in the journal: the image, and of a window its place."""
+        if self.window is None:
+            return str(self.layer.name)
+        return f"{self.layer.name} [{', '.join(f'{w.start}:{w.stop}' for w in self.window)}]"
+
+    @property
     def large(self) -> bool:
         """Whether this is all of an image too large to hold all of its labels: there is no layer of labels for it."""
         return self.window is None and isinstance(self.data, Cut)
@@ -100,6 +108,15 @@ class Source:
         """Return a region, in pixels of the labels, in pixels of those of all of the image."""
         window = self.window or tuple(slice(0, 0) for _ in region)
         return tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(window, region, strict=True))
+
+    def named(self, name: str) -> Source | None:
+        """Return the window of this name, if it is one of this image at full size."""
+        place = name.removeprefix(self.layer.name)
+        found = [tuple(map(int, pair)) for pair in re.findall(r"(\d+):(\d+)", place)]
+        if len(found) != len(self.shape) or any(stop > n for (_, stop), n in zip(found, self.shape, strict=True)):
+            return None
+        window = self.cut(0, tuple(slice(start, stop) for start, stop in found))
+        return window if window.name == name else None
 
     def cut(self, level: int, window: Region) -> Source:
         """Return a window of a large image."""

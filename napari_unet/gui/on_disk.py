@@ -84,10 +84,7 @@ class OnDisk(QObject):
         yield Progress(0, 1, "reading the labels from the disk")
         finest = self.pyramid.arrays[0]
         labels = np.asarray(finest[window])
-        import zarr
-
-        group = zarr.open_group(self.folder, mode="r+", use_consolidated=False)
-        said: dict[str, Any] = dict(group.attrs.get(SOFTWARE, {}))  # type: ignore[arg-type]
+        group, said = self._said()
         if LARGEST not in said:
             largest, starts = 0, list(np.ndindex(*(-(-n // SIDE) for n in finest.shape[-2:])))
             for done, (y, x) in enumerate(starts):
@@ -97,6 +94,17 @@ class OnDisk(QObject):
                     largest = max(largest, int(np.max(part)))
             group.attrs[SOFTWARE] = said = said | {LARGEST: largest}
         return labels, int(said[LARGEST])
+
+    def largest(self) -> int:
+        """Return the largest number of all labels, as far as it was looked for."""
+        return int(self._said()[1].get(LARGEST, 0))
+
+    def _said(self) -> tuple[Any, dict[str, Any]]:
+        """Return the group on the disk, and what we have said there."""
+        import zarr
+
+        group: Any = zarr.open_group(self.folder, mode="r+", use_consolidated=False)
+        return group, dict(group.attrs.get(SOFTWARE, {}))
 
     # ---- to the disk
 
@@ -155,8 +163,6 @@ class OnDisk(QObject):
 
     def _writing(self, parts: list[tuple[Region, NDArray[Any]]]) -> Job[None]:
         """Write parts into all levels."""
-        import zarr
-
         largest = 0
         for done, (region, labels) in enumerate(parts):
             yield Progress(done, len(parts), "writing labels")
@@ -165,8 +171,7 @@ class OnDisk(QObject):
                     array[fits[0]] = labels[fits[1]]
             self.pyramid.take(region, labels)
             largest = max(largest, int(labels.max(initial=0)))
-        group = zarr.open_group(self.folder, mode="r+", use_consolidated=False)
-        said: dict[str, Any] = dict(group.attrs.get(SOFTWARE, {}))  # type: ignore[arg-type]
+        group, said = self._said()
         if largest > int(said.get(LARGEST, largest)):
             group.attrs[SOFTWARE] = said | {LARGEST: largest}
 

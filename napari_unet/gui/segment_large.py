@@ -124,7 +124,7 @@ class SegmentLarge(QObject):
                 continue
             if tuple(layer.data[0].shape) == image.shape and (folder := opened(layer)) is not None:
                 pyramid = Pyramid(arrays_of(folder))
-                layer.data = pyramid.shown
+                layer.data, layer.visible = pyramid.shown, True
                 session.on_disk[id(image.layer)] = disk = OnDisk(layer, pyramid, folder)
                 return disk
         return None

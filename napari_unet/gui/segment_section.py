@@ -51,6 +51,7 @@ class SegmentSection(Step):
         self.growing = Growing(session.viewer)
         self._running: Source | None = None  # what the run is over
         self._pace = Pace()
+        self._offered_large = False
         self.part = QComboBox()
         self.part.setToolTip("How much to segment. A region replaces only what lies in it.")
         self.part.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -111,7 +112,10 @@ class SegmentSection(Step):
     def show_image(self) -> None:
         """Offer the parts that this image has."""
         source = self.session.source
-        chosen = self.part.currentData()
+        chosen, kind = self.part.currentData(), self._is_large()
+        if kind is not self._offered_large:  # of a small image all, of a large one what is in view
+            chosen = None
+        self._offered_large = kind
         self.part.clear()
         stack = source is not None and len(source.shape) > 2
         if self._is_large():

@@ -267,7 +267,7 @@ class Session:
             self._windows[id(labels)] = source
         if id(labels) not in self._annotations:
             annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
-            self._adopt(annotation, source.layer, first, done)
+            self._adopt(annotation, source.name, first, done)
             self.corrected += annotation.known()  # what was restored is to be learned from
             if source.window is not None and (disk := self.on_disk.get(id(source.layer))) is not None:
                 disk.follow(annotation, source.window)
@@ -277,10 +277,10 @@ class Session:
         self.labels_changed.emit()
         self.corrections_changed.emit()
 
-    def _adopt(self, annotation: Annotation, image: Image, first: Runs | None, done: Sequence[Action]) -> None:
+    def _adopt(self, annotation: Annotation, image: str, first: Runs | None, done: Sequence[Action]) -> None:
         """Follow an annotation, and keep its journal."""
         labels = annotation.layer
-        annotation.page = self._journal.page(annotation, image.name, first, done)
+        annotation.page = self._journal.page(annotation, image, first, done)
         annotation.changed.connect(self._on_corrected)
         annotation.replaced.connect(self.labels_changed.emit)
         self._annotations[id(labels)] = annotation
@@ -302,7 +302,7 @@ class Session:
             if window is not None:
                 self._windows[id(labels)] = window
             annotation.watch(self.model)
-            self._adopt(annotation, image, None, ())
+            self._adopt(annotation, image.name if window is None else window.name, None, ())
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""
@@ -331,7 +331,7 @@ class Session:
                     windows = [(id(labels), self.whole_of(layer))]
             for key, source in windows:
                 annotation = self._annotations.get(key)
-                if annotation is not None and annotation.known() and source.shape == tuple(annotation.layer.data.shape):
+                if annotation is not None and annotation.known():
                     found.append((source, annotation))
         return found
 
