@@ -196,7 +196,7 @@ def opened(layer: Labels) -> Path | None:
     path = layer.source.path
     if not layer.multiscale or path is None:
         return None
-    for folder in (Path(path), Path(path) / "labels" / layer.name):
+    for folder in (Path(path), Path(path) / "labels" / layer.name.split("/")[-1]):
         if (
             (folder.parent.name == "labels" or "label" in folder.name)
             and _levels(folder)

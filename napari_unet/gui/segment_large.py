@@ -11,7 +11,7 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
-from napari_unet.errors import ImageError
+from napari_unet.errors import DataError, ImageError
 from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
 from napari_unet.gui.growing import FIRST, Written, to_disk
@@ -139,6 +139,11 @@ class SegmentLarge(QObject):
             window, _ = windows.in_view(session.viewer, image, 0)
             self._drop_look()
             disk = self.disk_of(image)
+            if disk is None and self.has_labels():
+                raise DataError(
+                    "The labels of this image lie in no OME-Zarr folder that may be written, expected one: segment the "
+                    "whole image to the disk, or remove their layer to begin with empty labels."
+                )
             if disk is None:
                 labels = add_labels(session, window, np.zeros(window.shape, np.uint32))
                 session.set_labels(labels, source=window)
