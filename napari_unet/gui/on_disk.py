@@ -71,6 +71,8 @@ class OnDisk(QObject):
 
     def leave(self, annotation: Annotation) -> None:
         """Write what is left of a window whose layer went away, and show what is there."""
+        if all(each is not annotation for each, _ in self._followed):
+            return
         self.settle()
         self._followed = [each for each in self._followed if each[0] is not annotation]
         self._show_holes()

@@ -177,6 +177,8 @@ class Session:
         layer: Layer = event.value
         annotation = self._annotations.pop(id(layer), None)
         if annotation is not None:
+            for disk in self.on_disk.values():
+                disk.leave(annotation)
             annotation.close()
         self._pairs = {key: labels for key, labels in self._pairs.items() if labels is not layer and key != id(layer)}
         self._axes.pop(id(layer), None)

@@ -248,6 +248,19 @@ def test_a_stroke_in_a_window_reaches_the_disk_and_its_undo_too(at: Desk) -> Non
     at.wait(lambda: np.array_equal(on_the_disk(at), before))
 
 
+def test_a_window_that_is_removed_is_on_the_disk_and_seen_there(at: Desk) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    (disk,) = at.session.on_disk.values()
+    window = at.session.source.window
+    assert not np.asarray(disk.layer.data[0][window]).any(), "it would be seen twice"
+    at.session.labels.data_setitem((np.array([3]), np.array([4])), 9999)
+    at.viewer.layers.remove(at.session.labels)
+    assert np.asarray(disk.layer.data[0][window])[3, 4] == 9999
+    assert at.session.source.large
+
+
 def test_a_run_in_a_window_takes_numbers_that_are_free_and_reaches_the_disk(at: Desk) -> None:
     segment_all(at)
     most = int(on_the_disk(at).max())
