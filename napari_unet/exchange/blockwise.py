@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
+    from numpy.typing import NDArray
+
     from napari_unet.infer.image import Image
     from napari_unet.infer.segment import SegmentSettings
     from napari_unet.infer.stitch import Numbers
@@ -184,14 +186,14 @@ def write_block(work: Work, image: LabelImage, block: Block, numbers: Numbers) -
     return None
 
 
-def show_block(work: Work, image: LabelImage, block: Block) -> None:
-    """Write a block that is done with numbers of its own, so that it is seen before all are done."""
+def show_block(work: Work, image: LabelImage, block: Block) -> NDArray[Any] | None:
+    """Write a block that is done with numbers of its own, so that it is seen before all are done; return these."""
     found, _ = _read_block(work, block, whole=True)
-    if found.labels.size and work.ready.model.task == "classes":
-        image.write(block.write, found.labels)
-    elif found.labels.size:  # numbers that neighbours hardly have too
-        first = np.uint32(work.blocks.index(block) % 2**12 << 20)
-        image.write(block.write, np.where(found.labels > 0, found.labels + first, 0).astype(np.uint32))
+    if not found.labels.size:
+        return None
+    labels = blocks.apart(found.labels, work.blocks.index(block) + 1)
+    image.write(block.write, labels)
+    return labels
 
 
 def write_here(work: Work, image: LabelImage, numbers: Mapping[Any, Numbers]) -> Iterable[Any]:
@@ -237,7 +239,7 @@ def finish(
     if target.suffix == ".tif":
         stream_tiff(target, image, f"{work.plan['name']}_labels")
     else:
-        image.put_in_place({"model": ready.used.name, "version": ready.used.version})
+        image.put_in_place({"model": ready.used.name, "version": ready.used.version, "largest": objects})
     forget(target)
     found: dict[str, Any] = {"objects": objects}
     if ready.model.task == "classes":

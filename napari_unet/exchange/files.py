@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import re
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 
 from napari_unet.errors import DataError, UnetError
 from napari_unet.exchange.blockwise import Result, is_large, segment_blockwise
-from napari_unet.exchange.labels import write_tiff, written_here
+from napari_unet.exchange.labels import ENDING, stem_of, target_of, write_tiff, written_here
 from napari_unet.exchange.ome_zarr import write_zarr
 from napari_unet.infer.image import check_axes
 from napari_unet.infer.read import list_images, plate_of, read_image, read_labels
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
     from napari_unet.infer.segment import Segmentation, SegmentSettings
     from napari_unet.learn.metrics import ImageScore
     from napari_unet.learn.recipe import Recipe
-
-ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
 
 
 @dataclass(frozen=True)
@@ -115,7 +112,7 @@ def look_ahead(images: Iterable[tuple[Path, Path]], name: str, *, overwrite: boo
     found: dict[Path, Path] = {}
     planned: list[Planned] = []
     for image, output in images:
-        target = _target(image, output, name)
+        target = target_of(image, output, name)
         place = Path(str(target).casefold())  # on many disks A.tif and a.tif are the same file
         put_back(target)
         kept = not overwrite and may_be_corrected(target)
@@ -259,7 +256,7 @@ def score_files(model: Model, pairs: Sequence[tuple[Path, Path]], settings: Segm
                     [picture.data],
                     [truth],
                     axes=[picture.axes],
-                    names=[_stem(image)],
+                    names=[stem_of(image)],
                     settings=settings,
                 )
             )
@@ -339,22 +336,5 @@ def title(image: Path) -> str:
 def images_of(source: Path) -> list[Path]:
     """Return the images of a folder without the labels that lie beside them, or the one image."""
     images = list_images(source if source.name else source.resolve())
-    stems = {_stem(image) for image in images}
-    return [image for image in images if _stem(image).removesuffix(ENDING) not in stems - {_stem(image)}]
-
-
-def _stem(image: Path) -> str:
-    """Return a file's name without its suffix, and without OME's second one; of a field PLATE_ROW_COLUMN_FIELD."""
-    plate = plate_of(image) if image.is_dir() else None
-    if plate is not None:
-        return "_".join((_stem(plate), *image.resolve().relative_to(plate).parts))
-    stem = image.name.removesuffix(image.suffix)
-    return stem[:-4] if stem.lower().endswith(".ome") else stem
-
-
-def _target(image: Path, output: Path, name: str) -> Path:
-    if not image.is_dir():
-        return output / f"{_stem(image)}{ENDING}.tif"
-    if output.resolve() in (image.resolve(), plate_of(image)):
-        return image / "labels" / (re.sub(r"[^\w.-]+", "_", name).strip("._") or "labels")
-    return output / f"{_stem(image)}{ENDING}.ome.zarr"
+    stems = {stem_of(image) for image in images}
+    return [image for image in images if stem_of(image).removesuffix(ENDING) not in stems - {stem_of(image)}]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tifffile
 
+from napari_unet.infer.read import plate_of
 from napari_unet.model_file import code_version
 from napari_unet.whole import write_whole
 
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     Labels = NDArray[np.uint8] | NDArray[np.uint32]
 
 SOFTWARE = "napari-unet"  # in TIFF's tag of this name: nobody has saved the file again since
+ENDING = "_labels"  # of the names of label files; an image NAME gives NAME_labels
 TILE = 1024  # side in pixels of the pieces of a label image on disk
 
 
@@ -108,3 +111,21 @@ def written_here(path: Path) -> bool:
             return str(tif.pages.first.tags.valueof("Software", default="")).startswith(SOFTWARE)
     except (OSError, ValueError):  # tifffile's own error is a ValueError
         return False
+
+
+def stem_of(image: Path) -> str:
+    """Return a file's name without its suffix, and without OME's second one; of a field PLATE_ROW_COLUMN_FIELD."""
+    plate = plate_of(image) if image.is_dir() else None
+    if plate is not None:
+        return "_".join((stem_of(plate), *image.resolve().relative_to(plate).parts))
+    stem = image.name.removesuffix(image.suffix)
+    return stem[:-4] if stem.lower().endswith(".ome") else stem
+
+
+def target_of(image: Path, output: Path, name: str) -> Path:
+    """Return the label file that an image gives in a folder; an OME-Zarr that is its own folder gets it inside."""
+    if not image.is_dir():
+        return output / f"{stem_of(image)}{ENDING}.tif"
+    if output.resolve() in (image.resolve(), plate_of(image)):
+        return image / "labels" / (re.sub(r"[^\w.-]+", "_", name).strip("._") or "labels")
+    return output / f"{stem_of(image)}{ENDING}.ome.zarr"

@@ -158,13 +158,13 @@ class LabelImage:
             count += 1
         return count
 
-    def put_in_place(self, origin: Mapping[str, str]) -> None:
+    def put_in_place(self, origin: Mapping[str, Any]) -> None:
         """Finish the levels, say what it is, and replace what was at `path`.
 
         Parameters
         ----------
-        origin : mapping from str to str
-            Which model made it, kept beside the labels.
+        origin : mapping from str to str or int
+            Which model made it, and the largest number in it, kept beside the labels.
         """
         import zarr
 

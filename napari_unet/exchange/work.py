@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import tempfile
+import zlib
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from napari_unet.errors import UnetError
 from napari_unet.infer import blocks
 from napari_unet.infer.engine import quantise, quantised
-from napari_unet.infer.image import check_axes
+from napari_unet.infer.image import Image, check_axes
+from napari_unet.infer.lazy import sampled
 from napari_unet.infer.read import read_image
 from napari_unet.infer.seen import see
 from napari_unet.infer.segment import Ready, SegmentSettings, get_ready, with_thresholds
@@ -32,7 +34,6 @@ from napari_unet.model_file import code_version
 from napari_unet.whole import write_whole
 
 if TYPE_CHECKING:
-    from napari_unet.infer.image import Image
     from napari_unet.infer.tiles import Block
 
 CHUNK = {1: 2**18, 2: 1024, 3: 64}  # side of the pieces that a block consists of on disk
@@ -46,9 +47,12 @@ class Work:
     ----------
     folder : Path
         Where all that is done lies.
+    given : Image or None
+        The image, if it is not read from its file.
     """
 
     folder: Path
+    given: Image | None = None
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -64,7 +68,7 @@ class Work:
     @cached_property
     def image(self) -> Image:
         """The image, on disk."""
-        return read_image(self.plan["image"])
+        return self.given or read_image(self.plan["image"])
 
     @cached_property
     def ready(self) -> Ready:
@@ -102,19 +106,30 @@ class Work:
         return [b for b in self.blocks if self.file(b).name not in there and not self.file(b).exists()]
 
 
-def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, axes: str | None = None) -> Job[Work]:
+def begin(
+    model: Model,
+    image: Path | Image,
+    target: Path,
+    settings: SegmentSettings,
+    axes: str | None = None,
+    first: tuple[slice, ...] | None = None,
+) -> Job[Work]:
     """Plan the segmentation of an image, or go on with what was begun.
 
     Parameters
     ----------
     model : Model
         What to segment with.
-    image, target : Path
-        The image, and where its labels are to lie: OME-Zarr, or .tif.
+    image : Path or Image
+        Its file, or itself.
+    target : Path
+        Where its labels are to lie: OME-Zarr, or .tif.
     settings : SegmentSettings
         How.
     axes : str, optional
         Of the image, where its file is silent or wrong.
+    first : tuple of slice, optional
+        See :func:`~napari_unet.infer.segment.segment_job`.
 
     Yields
     ------
@@ -126,8 +141,9 @@ def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, ax
     ImageError
         If the image cannot be read or does not fit the model.
     """
+    given = image if isinstance(image, Image) else None
     asked = {
-        "image": str(image.resolve()),
+        "image": image.name if isinstance(image, Image) else str(image.resolve()),
         "changed": _changed(image),
         "axes": axes,
         "settings": asdict(replace(settings, device="auto")),
@@ -135,19 +151,19 @@ def begin(model: Model, image: Path, target: Path, settings: SegmentSettings, ax
         "program": code_version(),
     }
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
-    work = Work(target.parent / f".{target.name}.{key}.parts")
+    work = Work(target.parent / f".{target.name}.{key}.parts", given)
     if _is_whole(work):
         return work
     shutil.rmtree(work.folder, ignore_errors=True)  # damaged
     yield Progress(0, 1, f"reading {image.name}")
-    picture = read_image(image)
+    picture = image if isinstance(image, Image) else read_image(image)
     named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
-    ready = yield from get_ready(model, picture.data, named, settings)
+    ready = yield from get_ready(model, picture.data, named, settings, first)
     lead, chunk = len(ready.seen.shape) - ready.model.ndim, CHUNK[ready.model.ndim]
     each = blocks.plan(ready, multiple=chunk)
     plan = {
         "asked": asked,
-        "image": str(image.resolve()),
+        "image": asked["image"],
         "target": target.name,
         "axes": named,
         "scale": dict(picture.scale),
@@ -206,8 +222,10 @@ def forget(target: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _changed(image: Path) -> list[int]:
+def _changed(image: Path | Image) -> list[int]:
     """Return what tells that an image is another one than before."""
+    if isinstance(image, Image):
+        return [*image.data.shape, zlib.crc32(sampled(image.data, 2**16).tobytes())]
     file = next((image / name for name in ("zarr.json", ".zattrs", ".zarray") if (image / name).is_file()), image)
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_unet.errors import UnetError
+from napari_unet.errors import ImageError, UnetError
 from napari_unet.gui import batch
 from napari_unet.gui.batch_lines import BatchLines
 from napari_unet.gui.hand import is_down
@@ -223,6 +223,8 @@ class BatchSection(QWidget):
         for layer in [each for each in session.viewer.layers if is_image(each)]:
             try:
                 source = look_at(layer, session.axes_of(layer))
+                if source.large:
+                    raise ImageError(f"{layer.name!r} is too large for this list: segment it by itself, to the disk.")
             except UnetError as error:
                 self._total += 1
                 self.lines.add(batch.Outcome(layer.name, "failed", str(error), layer=layer))

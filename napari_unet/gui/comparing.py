@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
-from napari_unet.gui.layers import keep_active, look_at, placement, region_of
+from napari_unet.gui.layers import keep_active, placement, region_of
 from napari_unet.gui.look import button, in_digits, label, row, say
 from napari_unet.gui.marks import tile_mark
 from napari_unet.infer.segment import SegmentSettings
@@ -186,15 +186,14 @@ class Comparison(QWidget):
         """Return the tiles that were called right, in all images, as they are now."""
         session, found = self.session, []
         annotated = session.annotated()
-        for layer, annotation in annotated:
-            source = look_at(layer, session.axes_of(layer))
+        for source, annotation in annotated:
             annotation.settle()
             if source.shape != tuple(annotation.layer.data.shape):
                 continue
-            channel, diameter = session.how(layer)
+            channel, diameter = session.how(source.layer)
             tiles = [mark for mark in annotation.marks if mark.state == State.CONFIRMED]
             for i, mark in enumerate(tiles):
-                name = f"tile {i + 1}" if len(annotated) == 1 else f"{layer.name} {i + 1}"
+                name = f"tile {i + 1}" if len(annotated) == 1 else f"{source.layer.name} {i + 1}"
                 truth = np.array(annotation.layer.data[mark.region])
                 settings = SegmentSettings(channel=channel, diameter=diameter, **session.thresholds())
                 found.append(runs.Tile(name, source, settings, mark.region, truth))

@@ -16,6 +16,7 @@ from napari_unet.gui.next import Next
 from napari_unet.gui.outlines import Legend, Outlines
 from napari_unet.gui.results import add_labels
 from napari_unet.gui.toolbox import Toolbox
+from napari_unet.gui.windows import WINDOW
 from napari_unet.learn.corrections import State
 
 if TYPE_CHECKING:
@@ -23,7 +24,10 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.layers import Part, Region
     from napari_unet.gui.marks import Mark
+    from napari_unet.gui.segment_large import SegmentLarge
     from napari_unet.gui.session import Session
+
+EMPTY = "Start with empty labels"
 
 
 class CorrectSection(Step):
@@ -35,11 +39,13 @@ class CorrectSection(Step):
         What the sections share.
     again : callable
         Segments what is in view, or what was drawn around.
+    large : SegmentLarge
+        Opens windows of large images.
     """
 
-    def __init__(self, session: Session, again: Callable[..., bool]) -> None:
+    def __init__(self, session: Session, again: Callable[..., bool], large: SegmentLarge) -> None:
         super().__init__(3, "Correct")
-        self.session = session
+        self.session, self.large = session, large
         self.outlines = Outlines(session.viewer)
         self._sweep = QTimer(self)
         self._sweep.setSingleShot(True)
@@ -48,8 +54,12 @@ class CorrectSection(Step):
         self.which.setToolTip("The labels that you correct and teach from.")
         self.which.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.which.activated.connect(lambda *_: self._choose())
-        self.empty = button(
-            "Start with empty labels", "Draw all objects yourself, to teach from nothing.", self.start_empty
+        self.empty = button(EMPTY, "Draw all objects yourself, to teach from nothing.", self.start_empty)
+        self.open = button(
+            "Correct what is in view",
+            "Open this part of the labels on the disk, so that you can paint.\n"
+            f"At most {WINDOW} × {WINDOW} pixels, the middle of it. What you change goes to the disk at once.",
+            large.correct_view,
         )
         self.tile = button("This tile is right", "", self.confirm_tile)
         self.accept = button("Object is right", "", self.accept_object)
@@ -86,6 +96,7 @@ class CorrectSection(Step):
         self.column.addWidget(self.marks)
         self.column.addWidget(self.next)
         self.column.addWidget(self.empty)
+        self.column.addWidget(self.open)
         self.column.addLayout(row(self.count, self.back, self.again, stretch=0))
         self.column.addWidget(self.legend)
 
@@ -109,9 +120,16 @@ class CorrectSection(Step):
         self.tools.setVisible(labels is not None)
         for each in (self.marks, self.back, self.again):
             each.setVisible(labels is not None)
-        self.empty.setVisible(labels is None and session.source is not None)
+        on_disk = self._on_disk()
+        self.open.setVisible(on_disk)
+        set_property(self.open, "primary", labels is None)
+        self.empty.setVisible(labels is None and session.source is not None and not on_disk)
         self.show_depth()
         self.show_count()
+
+    def _on_disk(self) -> bool:
+        source = self.session.source
+        return source is not None and (source.large or source.window is not None) and self.large.has_labels()
 
     def _on_said(self, text: str) -> None:
         if text:
@@ -140,7 +158,8 @@ class CorrectSection(Step):
         annotation = self.session.annotation
         self.legend.show_known(annotation)
         if annotation is None:
-            say(self.count, "" if self.session.source is None else "Segment first; then mend what is wrong.")
+            first = "" if self.session.source is None else "Segment first; then mend what is wrong."
+            say(self.count, "Zoom to a part and open it, to mend what is wrong." if self._on_disk() else first)
             return
         self.outlines.show(annotation)
         parts = [
@@ -166,6 +185,7 @@ class CorrectSection(Step):
         """Lock what would change the labels that a run is to be written into."""
         for widget in (self.which, self.empty):
             widget.setEnabled(self.session.busy != "segment")
+        self.open.setEnabled(not self.session.busy)
         self.tools.show_busy()
 
     def _on_layers(self, event: Any) -> None:
@@ -199,6 +219,10 @@ class CorrectSection(Step):
         """Add labels with nothing in them, and take the brush."""
         session, source = self.session, self.session.source
         if source is not None and session.labels is None:
+            if source.large:
+                self.large.correct_view()
+                self.tools.take("paint")
+                return
             session.set_labels(add_labels(session, source, np.zeros(source.shape, np.uint32)), source=source)
             self.tools.take("paint")
 

@@ -15,7 +15,6 @@ from qtpy.QtWidgets import QProgressBar, QVBoxLayout, QWidget
 from napari_unet.errors import ModelFileError
 from napari_unet.gui import models, runs
 from napari_unet.gui.forms import Form
-from napari_unet.gui.layers import look_at
 from napari_unet.gui.look import Fold, Step, Theme, button, in_digits, label, reveal, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.preview import Preview
@@ -230,12 +229,11 @@ class FinetuneSection(Step):
 
     def _corrections(self) -> list[Corrections]:
         session, found = self.session, []
-        for layer, annotation in session.annotated():
+        for source, annotation in session.annotated():
             annotation.settle()
-            source = look_at(layer, session.axes_of(layer))
             if source.shape != tuple(annotation.layer.data.shape):
                 continue
-            channel, diameter = session.how(layer)
+            channel, diameter = session.how(source.layer)
             found.append(
                 Corrections(
                     image=source.data,
@@ -244,7 +242,7 @@ class FinetuneSection(Step):
                     axes=source.axes,
                     channel=channel,
                     diameter=diameter,
-                    name=layer.name,
+                    name=source.layer.name,
                     tiles=annotation.tiles,
                     objects=annotation.objects,
                     strokes=annotation.strokes,

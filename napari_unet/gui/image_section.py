@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFileDialog, QFormLayout, QSizePolicy
 
 from napari_unet.gui import runs
-from napari_unet.gui.layers import channels_within, looks_empty, pixel_size, split_channels
+from napari_unet.gui.layers import channels_within, level_of, looks_empty, pixel_size, split_channels
 from napari_unet.gui.look import Step, button, label, row, say
 from napari_unet.gui.models import UNTRAINED, ModelEntry
 from napari_unet.model import SUFFIX, find
@@ -237,8 +237,9 @@ class ImageSection(Step):
 def _facts(source: Source) -> str:
     """Return shape, axes, pixel size and type of an image on one line."""
     size = pixel_size(source)
-    parts = [" × ".join(str(n) for n in source.data.shape), source.axes, f"{size:.3g} µm/px" if size else ""]
-    parts += [str(source.data.dtype), f"level {source.level} of the pyramid" if source.level else ""]
+    shape = level_of(source.layer, 0).shape
+    parts = [" × ".join(str(n) for n in shape), source.axes, f"{size:.3g} µm/px" if size else ""]
+    parts += [str(source.data.dtype), "worked on in parts" if source.large or source.window else ""]
     return " · ".join(part for part in parts if part)
 
 

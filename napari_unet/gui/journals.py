@@ -342,8 +342,12 @@ class Leftovers:
 
     def of(self, image: str, shape: tuple[int, ...]) -> list[Kept]:
         """Return what there is of labels of an image's name and this shape, all of one journal: the newest."""
+        return self.those(lambda kept: kept.image == image and kept.labels.shape == shape)
+
+    def those(self, fit: Callable[[Kept], bool]) -> list[Kept]:
+        """Return what there is of labels that fit, all of one journal: the newest."""
         for file in list(self._files):
-            found = [kept for kept in file.layers.values() if _is_of(kept, image, shape)]
+            found = [kept for kept in file.layers.values() if kept.actions and fit(kept)]
             if found:
                 return found
         return []
@@ -398,7 +402,3 @@ def _journals(*suffixes: str) -> list[Path]:
     with suppress(OSError):
         return sorted((path for path in folder().iterdir() if path.suffix in suffixes), reverse=True)
     return []
-
-
-def _is_of(kept: Kept, image: str, shape: tuple[int, ...]) -> bool:
-    return bool(kept.actions) and kept.image == image and kept.labels.shape == shape

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import re
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from napari_unet.errors import ImageError
 from napari_unet.infer.image import AXES, guess_axes, percentiles
+from napari_unet.infer.lazy import Cut
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,7 +26,8 @@ if TYPE_CHECKING:
 Region = tuple[slice, ...]
 Part = Literal["whole", "slice", "view"]
 
-LARGEST = 2**28  # pixels of the level of a pyramid that is worked on: 16k by 16k
+# Pixels of a plane, and of an image, that the viewer holds labels of in memory. Of a larger one it holds a window.
+PLANE, LARGEST = 2**26, 2**28
 ONLY_SEEN = "napari-unet: only seen"  # in the metadata of a layer: a picture of ours, nothing to segment or correct
 KNOWN_AXES = {
     1: ("X",),
@@ -48,6 +53,16 @@ def keep_active(viewer: Viewer) -> Iterator[None]:
         selection.active = active
 
 
+def remove(viewer: Viewer, layer: Layer | None) -> None:
+    """Remove a layer if it is there, at once: napari looks for garbage then, in all that there is for 0.3 s."""
+    if layer is not None and layer in viewer.layers:
+        gc.freeze()
+        try:
+            viewer.layers.remove(layer)
+        finally:
+            gc.unfreeze()
+
+
 @dataclass(frozen=True, eq=False)
 class Source:
     """An image layer as it was when it was looked at.
@@ -62,12 +77,57 @@ class Source:
         One letter for each axis of `data`.
     level : int
         Of a pyramid.
+    window : tuple of slice or None
+        Of an image too large to hold all of its labels: the part that `data` is, in pixels of the labels of its level.
     """
 
     layer: Image
     data: Any
     axes: str
     level: int = 0
+    window: Region | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in the journal: the image, and of a window its place."""
+        if self.window is None:
+            return str(self.layer.name)
+        return f"{self.layer.name} [{', '.join(f'{w.start}:{w.stop}' for w in self.window)}]"
+
+    @property
+    def large(self) -> bool:
+        """Whether this is all of an image too large to hold all of its labels: there is no layer of labels for it."""
+        return self.window is None and isinstance(self.data, Cut)
+
+    @property
+    def entire(self) -> Any:
+        """The pixels of all of the image at this level."""
+        return Cut(self.data.whole, None, self.data.measured) if isinstance(self.data, Cut) else self.data
+
+    def within(self, region: Region) -> Region:
+        """Return a region, in pixels of the labels, in pixels of those of all of the image."""
+        window = self.window or tuple(slice(0, 0) for _ in region)
+        return tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(window, region, strict=True))
+
+    def named(self, name: str) -> Source | None:
+        """Return the window of this name, if it is one of this image at full size."""
+        place = name.removeprefix(self.layer.name)
+        found = [tuple(map(int, pair)) for pair in re.findall(r"(\d+):(\d+)", place)]
+        if len(found) != len(self.shape) or any(stop > n for (_, stop), n in zip(found, self.shape, strict=True)):
+            return None
+        window = self.cut(0, tuple(slice(start, stop) for start, stop in found))
+        return window if window.name == name else None
+
+    def cut(self, level: int, window: Region) -> Source:
+        """Return a window of a large image."""
+        whole = level_of(self.layer, level)
+        at = dict(zip(self.kept, window, strict=True))
+        region = [at.get(i, slice(0, n)) for i, n in enumerate(whole.shape)]
+        for i, letter in enumerate(self.axes):
+            if letter == "C":
+                region[i] = slice(0, whole.shape[i])
+        measured = self.data.measured if level == self.level else self.data.measured.setdefault(level, {})
+        return Source(self.layer, Cut(whole, region, measured), self.axes, level, window)
 
     @property
     def kept(self) -> list[int]:
@@ -91,8 +151,8 @@ class Source:
     @property
     def step(self) -> tuple[float, ...]:
         """Pixels of the layer per pixel of the labels, for each of their axes."""
-        full = _level(self.layer, 0).shape
-        return tuple(full[i] / n for i, n in zip(self.kept, self.shape, strict=True))
+        full, mine = level_of(self.layer, 0).shape, level_of(self.layer, self.level).shape
+        return tuple(full[i] / (1 if self.axes[i] == "C" else mine[i]) for i in self.kept)
 
     def plain(self, array: NDArray[Any]) -> NDArray[Any]:
         """Return an array of the labels' axes without that of channels: the core knows none in labels."""
@@ -105,7 +165,7 @@ class Source:
 
     def is_current(self) -> bool:
         """Return whether the layer still shows these data."""
-        return _level(self.layer, self.level) is self.data
+        return level_of(self.layer, self.level) is (self.data.whole if isinstance(self.data, Cut) else self.data)
 
 
 def choices_of_axes(layer: Image) -> list[str]:
@@ -121,7 +181,7 @@ def choices_of_axes(layer: Image) -> list[str]:
     said = "".join(str(label).upper() for label in layer.axis_labels)
     known = set(AXES) - {"S"}  # which axis holds red, green, blue napari knows itself
     named = len(said) == ndim and set(said) <= known and len(set(said)) == ndim and said.endswith(("X", "XC"))
-    guess = said + "S" * rgb if named else guess_axes(_level(layer, 0).shape, layer.dtype, rgb)
+    guess = said + "S" * rgb if named else guess_axes(level_of(layer, 0).shape, layer.dtype, rgb)
     others = [axes + "S" * rgb for axes in KNOWN_AXES.get(ndim, ()) if not (rgb and "C" in axes)]
     return list(dict.fromkeys([guess, *others]))
 
@@ -147,11 +207,10 @@ def look_at(layer: Image, axes: str | None = None) -> Source:
             f"The channels of {layer.name!r} do not come before its rows ({axes}), so that napari cannot show its "
             "planes: split them into layers, or choose other axes."
         )
-    level = 0
-    if layer.multiscale:
-        fits = [i for i, each in enumerate(layer.data) if math.prod(each.shape) <= LARGEST]
-        level = fits[0] if fits else len(layer.data) - 1
-    return Source(layer, _level(layer, level), axes, level)
+    source = Source(layer, level_of(layer, 0), axes)
+    if math.prod(source.shape[-2:]) <= PLANE and math.prod(source.shape) <= LARGEST:
+        return source
+    return replace(source, data=Cut(source.data))
 
 
 def channels_within(axes: str) -> int | None:
@@ -169,7 +228,7 @@ def split_channels(viewer: Viewer, layer: Image, axes: str) -> list[Image]:
         layer.data,
         channel_axis=at,
         multiscale=layer.multiscale,
-        name=[f"{layer.name} channel {i}" for i in range(_level(layer, 0).shape[at])],
+        name=[f"{layer.name} channel {i}" for i in range(level_of(layer, 0).shape[at])],
         **_transforms(layer, kept),
     )
     viewer.layers.remove(layer)
@@ -177,7 +236,8 @@ def split_channels(viewer: Viewer, layer: Image, axes: str) -> list[Image]:
     return layers
 
 
-def _level(layer: Image, level: int) -> Any:
+def level_of(layer: Image, level: int) -> Any:
+    """Return the array of a level of a pyramid; of any other image its only one."""
     return layer.data[level] if layer.multiscale else layer.data
 
 
@@ -195,8 +255,10 @@ def placement(source: Source, region: Region | None = None) -> dict[str, Any]:
     settings = _transforms(source.layer, source.kept)
     middle = settings["scale"] * (step - 1) / 2  # of the pixels that one of the labels stands for
     settings |= {"scale": settings["scale"] * step, "translate": settings["translate"] + middle}
-    if region is not None:
+    if region is not None or source.window is not None:
         from napari.utils.transforms import Affine
+
+        region = source.within(region or whole(source.shape))
 
         how = {key: settings[key] for key in ("scale", "rotate", "shear", "translate")}
         settings["translate"] = Affine(**how)([r.start for r in region])
@@ -266,6 +328,7 @@ def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None =
     shape = source.shape
     if part == "whole":
         return whole(shape)
+    corner = [0] * len(shape) if source.window is None else [w.start for w in source.window]
     kept = source.kept
     layer = source.layer
     point = layer.world_to_data(viewer.dims.point[-layer.ndim :])
@@ -278,10 +341,10 @@ def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None =
     regions = []
     for axis, (i, n) in enumerate(zip(kept, shape, strict=True)):
         if axis < len(shape) - 2:  # the plane of the last two axes at the place of the sliders
-            at = min(max(round(float(point[i]) / source.step[axis]), 0), n - 1)
+            at = min(max(round(float(point[i]) / source.step[axis]) - corner[axis], 0), n - 1)
             regions.append(slice(0, n) if viewer.dims.ndisplay == 3 and i in shown else slice(at, at + 1))
         elif part == "view" and i in shown and viewer.dims.ndisplay == 2:
-            low, high = _corners(source, axis, labels)
+            low, high = _corners(viewer, source, axis, labels)
             start = min(max(math.floor(low), 0), n - 1)
             regions.append(slice(start, max(min(math.ceil(high) + 1, n), start + 1)))
         else:
@@ -289,15 +352,26 @@ def region_of(viewer: Viewer, source: Source, part: Part, labels: Layer | None =
     return tuple(regions)
 
 
-def _corners(source: Source, axis: int, labels: Layer | None) -> tuple[float, float]:
+def _corners(viewer: Viewer, source: Source, axis: int, labels: Layer | None) -> tuple[float, float]:
     """Return from where to where the screen shows an axis, in pixels of the labels."""
     if labels is not None and labels.visible:
         low, high = labels.corner_pixels[:, axis]
         return float(low), float(high)
     layer, i = source.layer, source.kept[axis]
-    low, high = layer.corner_pixels[:, i]
-    factor = float(layer.downsample_factors[layer.data_level][i]) if layer.multiscale else 1.0
-    return low * factor / source.step[axis], high * factor / source.step[axis]
+    low, high = _seen(viewer, layer, i) if layer.multiscale else layer.corner_pixels[:, i]
+    corner = 0 if source.window is None else source.window[axis].start
+    return low / source.step[axis] - corner, high / source.step[axis] - corner
+
+
+def _seen(viewer: Viewer, layer: Image, axis: int) -> tuple[float, float]:
+    """Return from where to where the screen shows an axis of a pyramid; napari rounds that to whole chunks."""
+    half = np.asarray(viewer.canvas.size) / 2 / viewer.scene.camera.zoom
+    shown, places = list(viewer.dims.displayed[-2:]), []
+    for signs in product((-1, 1), repeat=2):
+        point = np.array(viewer.dims.point, float)
+        point[shown] = np.asarray(viewer.scene.camera.center[-2:]) + np.array(signs) * half
+        places.append(float(layer.world_to_data(point[-layer.ndim :])[axis]))
+    return min(places), max(places)
 
 
 def around(outline: NDArray[np.float64], plane: Region, width: float) -> tuple[Region, NDArray[np.bool_]]:

@@ -249,7 +249,8 @@ class ObjectTools:
 
     def _free(self, labels: Labels) -> int:
         """Return the first number that is free, and not in hand to be painted with."""
-        number = int(np.max(labels.data)) + 1
+        annotation = self.session.annotation
+        number = (int(np.max(labels.data)) if annotation is None else annotation.largest()) + 1
         return max(number, labels.selected_label + 1) if labels.selected_label >= number else number
 
     def _write(self, kind: str, window: Region, edit: Edit, numbers: list[int]) -> bool:

@@ -13,6 +13,8 @@ from napari_unet.gui.results import add_labels
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.segment_large import SegmentLarge
     from napari_unet.gui.session import Session
     from napari_unet.store.journal import Kept
 
@@ -24,11 +26,13 @@ class Offer(QWidget):
     ----------
     session : Session
         What the sections share.
+    large : SegmentLarge
+        Knows the labels on the disk of a large image.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, large: SegmentLarge) -> None:
         super().__init__()
-        self.session = session
+        self.session, self.large = session, large
         self.line = label("", "warn")
         self.restore = button(
             "Restore",
@@ -51,8 +55,13 @@ class Offer(QWidget):
 
     def show_offer(self) -> None:
         """Offer what fits the image by name and shape; not while a result is on its way to other labels."""
-        session, source = self.session, self.session.source
-        self._kept = session.leftovers.of(source.layer.name, source.shape) if source is not None else []
+        session = self.session
+        image = None if session.source is None else session.whole_of(session.source.layer)
+        self._kept = []
+        if image is not None and image.large:
+            self._kept = session.leftovers.those(lambda kept: _window(kept, image) is not None)
+        elif image is not None:
+            self._kept = session.leftovers.of(image.name, image.shape)
         self.setVisible(bool(self._kept))
         self.buttons.setVisible(bool(self._kept))
         self.restore.setEnabled(session.busy != "segment")
@@ -71,10 +80,17 @@ class Offer(QWidget):
         if source is None:
             return
         with session.told():
+            image = session.whole_of(source.layer)
+            disk = self.large.disk_of(image) if image.large else None
             for each in kept:
+                source = (_window(each, image) if image.large else image) or image
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)
                 labels = add_labels(session, source, each.now(), outlined=outlined)
                 session.set_labels(labels, foreign=True, first=each.labels, done=each.actions, source=source)
+                if disk is not None and (annotation := session.annotation) is not None:
+                    annotation.taken = disk.largest()
+                    for action in each.actions:  # what did not reach the disk, and what did again
+                        annotation.wrote.emit(action.region)
             said = [action.about["model"] for each in kept for action in each.actions if "model" in action.about]
             for entry in [entry for entry in session.models if said and entry.name == said[-1]]:
                 session.set_model(entry)  # what it was segmented with, maybe one that was taught since
@@ -88,6 +104,12 @@ class Offer(QWidget):
     def _settle(self, kept: list[Kept]) -> None:
         self.session.leftovers.settle(kept)
         self.show_offer()
+
+
+def _window(kept: Kept, image: Source) -> Source | None:
+    """Return the window of a large image that labels are of."""
+    window = image.named(kept.image)
+    return window if window is not None and window.shape == kept.labels.shape else None
 
 
 def _said(kept: Sequence[Kept]) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import ceil, lcm
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -109,16 +108,17 @@ def segment_part(
     region: Region,
     there: Annotation | None,
     outline: NDArray[np.float64] | None = None,
+    first: Region | None = None,
 ) -> Job[Found]:
-    """Segment a region, with as much around it as the network sees, and join it with the labels that are there.
+    """Segment a region and join it with the labels that are there.
 
-    With an outline, corners ``(n, (y, x))`` in pixels of the labels, only the objects in it are exchanged.
+    With an outline, corners ``(n, (y, x))`` in pixels of the labels, only the objects in it are exchanged. What comes
+    of `first` says :func:`~napari_unet.infer.segment.segment_job`.
     """
     model = yield from load(entry)
     inside = None
     if outline is not None:
         region, inside = around(outline, region, settings.diameter or model.diameter or WIDE)
-    from napari_unet.infer.scale import scale_factor
     from napari_unet.infer.segment import segment_job
 
     # the core knows no axis of channels in labels
@@ -128,15 +128,11 @@ def segment_part(
         raise ImageError(
             f"The model {entry.name!r} looks at three axes at once: choose the whole stack instead of a slice."
         )
-    margin, grid = 0, 1
-    for each in (model, model.base or model):  # the base may segment it
-        factor = scale_factor(each, settings.diameter)
-        margin = max(margin, ceil(each.network.halo / factor))
-        # enlarged 1.5 times, twice the grid comes to lie on the grid
-        grid = lcm(grid, ceil(each.network.stride / factor) * (1 if each.smallest is None else 2))
-    wide, crop = _widened(seen, shape, margin, grid, model.ndim)
-    result = yield from segment_job(model, source.data, source.axes, settings, region=wide)
-    labels: NDArray[Any] = result.labels[crop].reshape(shape_of_region(region))
+    # of a window the network sees what lies around it, too
+    inside_whole = source.within(region)
+    seen = tuple(r for r, letter in zip(inside_whole, source.letters, strict=True) if letter != "C")
+    result = yield from segment_job(model, source.entire, source.axes, settings, region=seen, first=first)
+    labels: NDArray[Any] = result.labels.reshape(shape_of_region(region))
     objects = len(np.unique(labels[labels > 0])) if model.task == "instances" else 0
     notes = for_people(result.notes)
     found = Found(source, entry, region, labels, labels, _NOTHING, None, 0, 0, objects, notes, result.seconds, inside)
@@ -161,12 +157,12 @@ def join(found: Found, there: Annotation | None) -> Job[Found]:
             new, kept = exchanged(old[found.region], new, found.inside, cut, known)
             known |= kept
             found = replace(found, objects=len(np.unique(new[new > 0])))
-        labels = merge_labels(old, new, found.region, known)
+        labels = merge_labels(old, new, found.region, known, there.taken)
     else:
         if found.inside is not None:
             known |= ~found.inside
         labels = np.where(known, old[found.region], found.found).astype(old.dtype)
-    was, largest = int(old.max(initial=0)), int(labels.max(initial=0))
+    was, largest = max(int(old.max(initial=0)), there.taken), int(labels.max(initial=0))
     action = _action(found, old[found.region], labels)
     return replace(found, labels=labels, action=action, joined=(there, version), was=was, largest=largest)
 
@@ -186,20 +182,6 @@ def _action(found: Found, old: NDArray[Any], labels: NDArray[Any]) -> Action:
     about = {"model": entry.name, "task": entry.get().task, "objects": found.objects}
     changed = Action.between("segment", found.region, old, labels, about=about)
     return changed or Action("segment", (slice(0, 0),) * labels.ndim, _EMPTY, _EMPTY, about=about)
-
-
-def _widened(region: Region, shape: tuple[int, ...], margin: int, grid: int, ndim: int) -> tuple[Region, Region]:
-    """Return a region with a margin along the axes that the model sees, and where the region lies in it.
-
-    It starts on the grid that the network pools on, so that each pixel is seen as in the whole image.
-    """
-    wide, crop = [], []
-    for axis, (r, n) in enumerate(zip(region, shape, strict=True)):
-        extra, step = (margin, grid) if axis >= len(shape) - ndim else (0, 1)
-        start = max(r.start - extra, 0) // step * step
-        wide.append(slice(start, min(r.stop + extra, n)))
-        crop.append(slice(r.start - start, r.stop - start))
-    return tuple(wide), tuple(crop)
 
 
 def for_people(notes: tuple[str, ...]) -> tuple[str, ...]:

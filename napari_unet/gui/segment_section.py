@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
@@ -11,20 +13,24 @@ from napari_unet.errors import ImageError
 from napari_unet.gui import runs
 from napari_unet.gui.batch_section import BatchSection
 from napari_unet.gui.forms import Form
+from napari_unet.gui.growing import FIRST, Growing, in_memory
 from napari_unet.gui.hand import is_down
-from napari_unet.gui.layers import Part, region_of
+from napari_unet.gui.layers import Part, clamp, region_of
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
+from napari_unet.gui.pace import Pace, in_words
 from napari_unet.gui.results import CUT, WAIT, add_result, dropped, write_result
-from napari_unet.gui.writing import TileWriter
+from napari_unet.gui.segment_large import SegmentLarge
+from napari_unet.gui.writing import MOST, TileWriter
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from napari_unet.gui.layers import Region, Source
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
-    from napari_unet.jobs import Progress
+    from napari_unet.jobs import Job, Progress
 
 HAND = "The result waits until the stroke has ended: close the line around the object, or press Esc."
 THRESHOLDS = ("foreground", "seed", "boundary", "min_size", "flips", "device")
@@ -42,6 +48,10 @@ class SegmentSection(Step):
     def __init__(self, session: Session) -> None:
         super().__init__(2, "Segment")
         self.session = session
+        self.growing = Growing(session.viewer)
+        self._running: Source | None = None  # what the run is over
+        self._pace = Pace()
+        self._offered_large = False
         self.part = QComboBox()
         self.part.setToolTip("How much to segment. A region replaces only what lies in it.")
         self.part.setFocusPolicy(Qt.FocusPolicy.TabFocus)
@@ -60,6 +70,7 @@ class SegmentSection(Step):
         self.settings = Form(SegmentSettings, THRESHOLDS)
         session.thresholds = self.settings.values
         self.fold = Fold("More", self._more())
+        self.large = SegmentLarge(session, self.settings, self.growing, self._tell, self._on_found)
         self.many = BatchSection(session, self.settings)
         self.running = QWidget()
         self.running.setLayout(row(self.bar, self.cancel, stretch=0))
@@ -101,13 +112,20 @@ class SegmentSection(Step):
     def show_image(self) -> None:
         """Offer the parts that this image has."""
         source = self.session.source
-        chosen = self.part.currentData()
+        chosen, kind = self.part.currentData(), self._is_large()
+        if kind is not self._offered_large:  # of a small image all, of a large one what is in view
+            chosen = None
+        self._offered_large = kind
         self.part.clear()
         stack = source is not None and len(source.shape) > 2
-        self.part.addItem("whole stack" if stack else "whole image", "whole")
-        if stack:
-            self.part.addItem("this slice", "slice")
-        self.part.addItem("what is in view", "view")
+        if self._is_large():
+            self.part.addItem("what is in view", "view")
+            self.part.addItem("whole stack, to disk" if stack else "whole image, to disk", "whole")
+        else:
+            self.part.addItem("whole stack" if stack else "whole image", "whole")
+            if stack:
+                self.part.addItem("this slice", "slice")
+            self.part.addItem("what is in view", "view")
         self.part.setCurrentIndex(max(0, self.part.findData(chosen)))
         if self.session.labels is None:
             say(self.note, "")
@@ -116,31 +134,42 @@ class SegmentSection(Step):
     def show_busy(self) -> None:
         """Show whether a run is possible, or under way."""
         session = self.session
-        running = session.busy == "segment"
+        running = session.busy in ("segment", "window")
         free = not session.busy and self._waiting is None and self._written is None
         self.start.setEnabled(session.source is not None and session.model is not None and free)
         self.part.setEnabled(free)
         if running and self.running.isHidden():
             self.bar.setRange(0, 0)
             say(self.note, "Getting ready …")
-        if free and not self.running.isHidden() and self.note.text().endswith("…"):
-            say(self.note, "Cancelled; nothing was changed.")
+        if free and not self.running.isHidden():
+            if self.large.stopped:
+                self.growing.rest()
+            else:
+                self.growing.close()
+            if self.note.text().endswith("…"):
+                say(self.note, self.large.stopped or "Cancelled; nothing was changed.")
         self.running.setVisible(running)
+        self.large.go_on(lambda: self.segment("view"))
         set_property(self.start, "primary", session.learned or session.labels is None)
 
     def _on_progress(self, progress: Progress) -> None:
-        if self.session.busy != "segment":
+        if self.session.busy not in ("segment", "window"):
             return
-        tiles = progress.message == "tiles" and progress.total > 1
-        self.bar.setRange(0, progress.total if tiles else 0)
+        if progress.payload is not None and self._running is not None:
+            self.growing.take(self._running, progress.payload)
+        counted = progress.message in ("tiles", "blocks") and progress.total > 1
+        self.bar.setRange(0, progress.total if counted else 0)
         self.bar.setValue(progress.done)
-        self.bar.setFormat(f"tile {progress.done} of {progress.total}" if tiles else "")
-        say(
-            self.note,
-            "Finding objects …"
-            if progress.message == "tiles"
-            else f"{progress.message[:1].upper()}{progress.message[1:]} …",
-        )
+        left = ""
+        if counted:
+            self._pace.step(progress.done, time.monotonic())
+            left = in_words(self._pace.left(progress.total - progress.done))
+        self.bar.setFormat(f"%p %{' · ' * bool(left)}{left}" if counted else "")
+        said = progress.message
+        say(self.note, "Finding objects …" if counted else f"{said[:1].upper()}{said[1:]} …")
+
+    def _tell(self, text: str) -> None:
+        say(self.note, text)
 
     # ---- does
 
@@ -162,23 +191,51 @@ class SegmentSection(Step):
         session, source, entry = self.session, self.session.source, self.session.model
         if source is None or entry is None or session.busy or self._written or self._waiting:
             return False
+        self._pace, self._running = Pace(), source
+        self.large.stopped = ""
+        if self._is_large():
+            with session.told():
+                started = self.large.segment(entry, part or self.part.currentData(), outline)
+            if started is not None:
+                return started
         try:
             region = region_of(session.viewer, source, part or self.part.currentData(), session.labels)
         except ImageError as error:
             say(self.note, str(error))
             return False
         settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
+        first = self._first(source, region) if outline is None else None
         there = session.annotation
         if there is not None:
             there.settle()  # an undo may still be written
-        session.run(
-            "segment", lambda: runs.segment_part(entry, source, settings, region, there, outline), self._on_found
-        )
+
+        def job() -> Job[runs.Found]:
+            if first is None:
+                return runs.segment_part(entry, source, settings, region, there, outline)
+            return in_memory(runs.segment_part(entry, source, settings, region, there, None, first), source)
+
+        session.run("segment", job, self._on_found)
         return True
+
+    def _first(self, source: Source, region: Region) -> Region | None:
+        """Return what to look at first, if it takes long and nothing is to be seen yet."""
+        plane = math.prod(r.stop - r.start for r in region[-2:])
+        if self.session.labels is not None or plane <= MOST or "C" in source.letters:
+            return None
+        try:
+            return clamp(region_of(self.session.viewer, source, "view"), FIRST)
+        except ImageError:
+            return None
+
+    def _is_large(self) -> bool:
+        """Return whether only a window of the image is worked on."""
+        source = self.session.source
+        return source is not None and (source.large or source.window is not None)
 
     def _on_found(self, found: runs.Found) -> None:
         """Write a result, if what it was found for is still there."""
         session, source = self.session, found.source
+        self.growing.close()
         if lost := dropped(session, found):
             say(self.note, lost)
             return

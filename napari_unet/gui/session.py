@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
     from napari.viewer import Viewer
 
+    from napari_unet.gui.on_disk import OnDisk
     from napari_unet.jobs import Job, Progress
     from napari_unet.learn.train import TrainResult
     from napari_unet.store.actions import Action, Runs
@@ -71,6 +73,9 @@ class Session:
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
         self._settings: dict[int, tuple[int | None, float | None]] = {}
         self._pairs: dict[int, Labels] = {}
+        self._large: dict[int, Source] = {}  # by id of an image too large to hold all of its labels
+        self._windows: dict[int, Source] = {}  # by id of a layer with labels of a part of such an image
+        self.on_disk: dict[int, OnDisk] = {}  # by id of such an image: all of its labels
         self._annotations: dict[int, Annotation] = {}
         self._done: Callable[[Any], None] | None = None
         self._take_over()
@@ -106,7 +111,7 @@ class Session:
         if layer is not None:
             try:
                 self.choices = choices_of_axes(layer)
-                self.source = look_at(layer, self.axes_of(layer))
+                self.source = self.source_of(layer)
             except UnetError as error:
                 self.trouble = str(error)
         self.image_changed.emit()
@@ -122,6 +127,23 @@ class Session:
         if layer is not None:
             layer.events.data.connect(self._on_data)
             layer.events.name.connect(self._on_data)
+
+    def source_of(self, layer: Image) -> Source:
+        """Return what an image is to the model; of a large one the window whose labels are chosen, if there is one."""
+        axes, known = self.axes_of(layer), self._windows.get(id(self._pairs.get(id(layer))))
+        if known is not None and known.is_current() and known.axes == axes:
+            return known
+        return self.whole_of(layer)
+
+    def whole_of(self, layer: Image) -> Source:
+        """Return what all of an image is to the model."""
+        axes, known = self.axes_of(layer), self._large.get(id(layer))
+        if known is None or not known.is_current() or known.axes != axes:
+            known = look_at(layer, axes)
+            self._large = {key: each for key, each in self._large.items() if key != id(layer)}
+            if known.large:
+                self._large[id(layer)] = known  # it keeps what was measured
+        return known
 
     def axes_of(self, layer: Image) -> str:
         """Return the axes that the user chose for a layer, or the likely ones."""
@@ -155,15 +177,24 @@ class Session:
         layer: Layer = event.value
         annotation = self._annotations.pop(id(layer), None)
         if annotation is not None:
+            for disk in self.on_disk.values():
+                disk.leave(annotation)
             annotation.close()
         self._pairs = {key: labels for key, labels in self._pairs.items() if labels is not layer and key != id(layer)}
         self._axes.pop(id(layer), None)
         self._settings.pop(id(layer), None)
+        self._large.pop(id(layer), None)
+        window = self._windows.pop(id(layer), None)
+        for key, disk in list(self.on_disk.items()):
+            if layer is disk.layer or key == id(layer):
+                self.on_disk.pop(key).close()
         if self.image is layer:
             if self.busy in ("segment", "diameter"):
                 self.cancel()
             self.set_image(None)
             self._on_active()
+        elif window is not None and window is self.source:
+            self.set_image(self.image)
         elif annotation is not None:
             self.labels_changed.emit()
             self.corrections_changed.emit()
@@ -196,7 +227,7 @@ class Session:
     def labels_of(self, source: Source | None) -> Labels | None:
         """Return the labels layer of an image, if there is one that fits it."""
         labels = self._pairs.get(id(source.layer)) if source else None
-        return labels if labels is not None and _fits(labels, source) else None
+        return labels if labels is not None and self._fits(labels, source) else None
 
     @property
     def annotation(self) -> Annotation | None:
@@ -230,21 +261,28 @@ class Session:
         source : Source, optional
             The image, by default the present one.
         """
-        source = source or self.source
+        source = source or self._windows.get(id(labels)) or self.source
         if source is None or labels is self.labels_of(source):
             return
         self._pairs[id(source.layer)] = labels
+        if source.window is not None:
+            self._windows[id(labels)] = source
         if id(labels) not in self._annotations:
             annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
-            self._adopt(annotation, source.layer, first, done)
+            self._adopt(annotation, source.name, first, done)
             self.corrected += annotation.known()  # what was restored is to be learned from
+            if source.window is not None and (disk := self.on_disk.get(id(source.layer))) is not None:
+                disk.follow(annotation, source.window)
+        if source.layer is self.image and source is not self.source:
+            self.source = source
+            self.image_changed.emit()
         self.labels_changed.emit()
         self.corrections_changed.emit()
 
-    def _adopt(self, annotation: Annotation, image: Image, first: Runs | None, done: Sequence[Action]) -> None:
+    def _adopt(self, annotation: Annotation, image: str, first: Runs | None, done: Sequence[Action]) -> None:
         """Follow an annotation, and keep its journal."""
         labels = annotation.layer
-        annotation.page = self._journal.page(annotation, image.name, first, done)
+        annotation.page = self._journal.page(annotation, image, first, done)
         annotation.changed.connect(self._on_corrected)
         annotation.replaced.connect(self.labels_changed.emit)
         self._annotations[id(labels)] = annotation
@@ -258,28 +296,45 @@ class Session:
         from napari.layers import Labels
 
         for labels in [layer for layer in self.viewer.layers if isinstance(layer, Labels)]:
-            image, annotation, path = labels.metadata.pop(KEPT, (None, None, None))
+            image, window, annotation, path = labels.metadata.pop(KEPT, (None, None, None, None))
             self.leftovers.pass_over(path)
             if image is None or image not in self.viewer.layers:
                 continue
             self._pairs[id(image)] = labels
+            if window is not None:
+                self._windows[id(labels)] = window
             annotation.watch(self.model)
-            self._adopt(annotation, image, None, ())
+            self._adopt(annotation, image.name if window is None else window.name, None, ())
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""
         from napari.layers import Labels
 
-        return [layer for layer in self.viewer.layers if isinstance(layer, Labels) and _fits(layer, self.source)]
+        labels = [layer for layer in self.viewer.layers if isinstance(layer, Labels)]
+        return [layer for layer in labels if self._belongs(layer) or self._fits(layer, self.source)]
 
-    def annotated(self) -> list[tuple[Image, Annotation]]:
-        """Return the images in the viewer with corrections, and these."""
+    def _belongs(self, labels: Labels) -> bool:
+        """Return whether labels are of a window of the image."""
+        window = self._windows.get(id(labels))
+        return window is not None and window.layer is self.image
+
+    def _fits(self, labels: Labels, source: Source | None) -> bool:
+        """Return whether labels are of this window; of an image that is held whole, whether they fit it."""
+        window = self._windows.get(id(labels))
+        return _fits(labels, source) and window is (None if source is None or source.window is None else source)
+
+    def annotated(self) -> list[tuple[Source, Annotation]]:
+        """Return the images in the viewer, or windows of them, with corrections, and these."""
         found = []
         for layer in self.viewer.layers:
-            labels = self._pairs.get(id(layer))
-            annotation = self._annotations.get(id(labels)) if labels is not None else None
-            if annotation is not None and annotation.known():
-                found.append((layer, annotation))
+            windows = [each for each in self._windows.items() if each[1].layer is layer and each[1].is_current()]
+            if not windows and (labels := self._pairs.get(id(layer))) is not None:
+                with suppress(UnetError):  # its axes were changed since
+                    windows = [(id(labels), self.whole_of(layer))]
+            for key, source in windows:
+                annotation = self._annotations.get(key)
+                if annotation is not None and annotation.known():
+                    found.append((source, annotation))
         return found
 
     # ---- jobs
@@ -368,12 +423,17 @@ class Session:
         self._watch(None)
         for annotation in self._annotations.values():
             annotation.settle()  # nothing stays half written
+        for disk in self.on_disk.values():
+            disk.close()
+        self.on_disk = {}
+        for annotation in self._annotations.values():
             annotation.close()
         for image in layers:
             labels = self._pairs.get(id(image))
             if labels is not None:
-                labels.metadata[KEPT] = (image, self._annotations[id(labels)], self._journal.path)
-        self._annotations, self._pairs = {}, {}
+                window = self._windows.get(id(labels))
+                labels.metadata[KEPT] = (image, window, self._annotations[id(labels)], self._journal.path)
+        self._annotations, self._pairs, self._windows, self._large = {}, {}, {}, {}
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):
                 getattr(self, name).disconnect()

@@ -13,7 +13,7 @@ import numpy as np
 from psygnal import Signal
 
 from napari_unet.gui import atoms
-from napari_unet.gui.layers import Region, overlap, shape_of_region
+from napari_unet.gui.layers import Region, overlap, shape_of_region, whole
 from napari_unet.gui.marks import called_right, mark_of
 from napari_unet.gui.steps import EARLIER, Lesson, Proposal, Step, known_before
 from napari_unet.gui.writing import TileWriter, is_large, put
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from napari_unet.learn.objects import Edit
     from napari_unet.learn.stopping import Review
 
+ROWS = 1024  # of labels on disk that are read at once
+
 
 class Annotation:
     """What is known by hand about one labels layer.
@@ -49,6 +51,7 @@ class Annotation:
     """
 
     changed = Signal(bool)  # whether by hand, so that there is something new to learn from
+    wrote = Signal(object)  # the region in which labels were, or are being, changed
     replaced = Signal()  # the layer got other data: what no longer agrees with them was let go
 
     def __init__(
@@ -66,6 +69,8 @@ class Annotation:
         self.strokes = 0
         self.painted: list[Region] = []  # boxes of all edits by hand and their undoing, so that only they are redrawn
         self.writer: TileWriter | None = None
+        self.taken = 0  # numbers up to this one are those of objects beyond the layer
+        self._largest: int | None = None  # of labels on disk, which are not read again and again
         self._changes = 0
         self._painted = np.zeros(layer.data.shape, bool)
         self._data = layer.data
@@ -90,6 +95,7 @@ class Annotation:
     def close(self) -> None:
         """Stop watching."""
         self.changed.disconnect()
+        self.wrote.disconnect()
         self.replaced.disconnect()
         self.layer.events.paint.disconnect(self._on_paint)
         self.layer.events.set_data.disconnect(self._on_set_data)
@@ -140,9 +146,16 @@ class Annotation:
         return self.state(region) > State.UNKNOWN
 
     def largest(self) -> int:
-        """Return the largest number in the labels, or about to be written."""
+        """Return the largest number in the labels, or about to be written, or taken by objects beyond them."""
         pending = 0 if self.writer is None else self.writer.largest
-        return max(int(np.max(self.layer.data)), pending)
+        data = self.layer.data
+        if isinstance(data, np.ndarray):
+            return max(int(data.max(initial=0)), pending, self.taken)
+        if self._largest is None:
+            rows = range(0, data.shape[-2], ROWS) if data.ndim > 1 else [0]
+            parts = (data[..., at : at + ROWS, :] if data.ndim > 1 else data[:] for at in rows)
+            self._largest = max(int(np.max(part, initial=0)) for part in parts)
+        return max(self._largest, pending, self.taken)
 
     # ---- what a model proposed
 
@@ -227,6 +240,8 @@ class Annotation:
         # another model did not propose what is known already
         step = Step(action, proposal=Proposal(self._chosen, [], {*self.marks}) if other else None)
         if values.size:
+            if self._largest is not None:
+                self._largest = max(self._largest, int(values.max()))
             self._write(action.region, values)
         self._do(step)
 
@@ -290,18 +305,20 @@ class Annotation:
         region: Region,
         before: NDArray[Any],
         after: NDArray[Any],
-        whole: Any = False,
+        entirely: Any = False,
         about: Any = None,
     ) -> None:
         """Enter what a hand changed; where a result is still being written, that counts as there before it."""
         touched = before != after
+        if self._largest is not None:
+            self._largest = max(self._largest, int(after.max(initial=0)))
         if self.writer is not None:
             self.writer.ahead(region, before)
             after = np.where(touched, after, before)
             self.writer.take(region, after)
         if touched.any():
             labels = Runs.pack(before), Runs.pack(after)
-            self._do(Step(Action(kind, region, *labels, Runs.pack(touched | whole), about=about or {})))
+            self._do(Step(Action(kind, region, *labels, Runs.pack(touched | entirely), about=about or {})))
 
     def _do(self, step: Step) -> None:
         if self.page is not None:
@@ -358,6 +375,8 @@ class Annotation:
 
     def _tell(self, step: Step | None = None) -> None:
         self._changes += 1
+        if step is None or step.action.before is not step.action.after:
+            self.wrote.emit(whole(self.layer.data.shape) if step is None else step.action.region)
         self.changed.emit(step is None or step.action.vouched is not None)
 
     # ---- what napari and the writer tell
@@ -380,7 +399,7 @@ class Annotation:
     def _on_other_data(self) -> None:
         """Keep what agrees with the new data; the history does not, and would write into them."""
         old, new = self._data, self.layer.data
-        self._data = new
+        self._data, self._largest = new, None
         self.settle()  # what was being written is for the old ones
         self.layer._reset_history()
         self._log, self._proposal, self.foreign = Log(), Proposal(self._proposal.model), True

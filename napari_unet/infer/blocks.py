@@ -62,6 +62,23 @@ def plan(ready: Ready, region: Sequence[slice] | None = None, multiple: int = 1)
     return plan_blocks(shape, [1] * lead + [side] * ndim, [0] * lead + [margin_of(ready)] * ndim, wanted)
 
 
+def nearest_first(blocks: Sequence[Block], to: Sequence[slice]) -> list[Block]:
+    """Return blocks in the order of their distance to the middle of a part of the image."""
+
+    def distance(block: Block) -> float:
+        pairs = zip(block.write, to, strict=True)
+        return sum(max(w.start - (t.start + t.stop) / 2, (t.start + t.stop) / 2 - w.stop, 0) ** 2 for w, t in pairs)
+
+    return sorted(blocks, key=distance)
+
+
+def apart(labels: NDArray[Any], number: int) -> NDArray[Any]:
+    """Return the objects of one of many blocks with numbers that its neighbours hardly have too; classes stay."""
+    if labels.dtype == np.uint8:
+        return labels
+    return np.where(labels > 0, labels + np.uint32(number % 2**12 << 20), 0).astype(np.uint32)
+
+
 def margin_of(ready: Ready) -> int:
     """Return how many pixels of its neighbours a block sees: the objects that cross its ends; none for classes."""
     if ready.model.task == "classes":

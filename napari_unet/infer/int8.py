@@ -46,7 +46,9 @@ RARE = 1e-5
 FINEST = 2  # levels that stay in 16 bits
 
 
-def consider(model: Model, seen: Seen, factor: float, device: str = "auto") -> Job[None]:
+def consider(
+    model: Model, seen: Seen, factor: float, device: str = "auto", region: Sequence[slice] | None = None
+) -> Job[None]:
     """Let a model use 8 bits on a large image if they give the same labels; that is found out once for each model.
 
     A small image is always seen in 16 bits, so that its labels do not depend on what was segmented before.
@@ -61,6 +63,8 @@ def consider(model: Model, seen: Seen, factor: float, device: str = "auto") -> J
         By how much it is enlarged before the network sees it.
     device : str
         Where it will compute; on a GPU nothing is done.
+    region : sequence of slice, optional
+        What of the image will be segmented: for a small part nothing is found out.
 
     Yields
     ------
@@ -77,6 +81,8 @@ def consider(model: Model, seen: Seen, factor: float, device: str = "auto") -> J
         path = _path(model)
         limits = _read(path, network)
         if limits is None:
+            if region and prod(r.stop - r.start for r in region) * factor**model.ndim < WORTH[model.ndim]:
+                return
             limits = yield from calibrate(model, _tiles(model, seen, factor))
             if limits is None:
                 return

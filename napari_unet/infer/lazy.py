@@ -126,6 +126,33 @@ class LazyArray:
         return (*items[:gap], *[slice(None)] * missing, *after)
 
 
+class Cut(LazyArray):
+    """A part of an array, which is seen with the brightness of all of it.
+
+    Parameters
+    ----------
+    whole : Pixels
+        What it is a part of.
+    region : sequence of slice, optional
+        One for each axis, start and stop given; default: all of it.
+    measured : dict, optional
+        What was measured of `whole`, to be shared among its parts: brightness is measured once.
+    """
+
+    def __init__(
+        self, whole: Pixels, region: Sequence[slice] | None = None, measured: dict[Any, Any] | None = None
+    ) -> None:
+        at = [slice(0, n) for n in whole.shape] if region is None else list(region)
+
+        def read(slices: tuple[slice, ...]) -> NDArray[Any]:
+            pairs = zip(at, slices, strict=True)
+            return np.asarray(whole[tuple(slice(a.start + s.start, a.start + s.stop, s.step) for a, s in pairs)])
+
+        super().__init__([a.stop - a.start for a in at], whole.dtype, read)
+        self.whole = whole
+        self.measured: dict[Any, Any] = {} if measured is None else measured
+
+
 def as_pixels(array: Any) -> Pixels:
     """Return NumPy arrays, and what behaves like a lazy array, as they are; make an array of anything else.
 
@@ -247,7 +274,7 @@ def sampled(pixels: Pixels, limit: int) -> NDArray[Any]:
     -------
     array
         Flat: all pixels of a small image, a regular grid of a larger one, a regular grid of patches of a lazy
-        one of more than 2**28 pixels.
+        one of more than 2**26 pixels.
     """
     shape = pixels.shape
     if isinstance(pixels, np.ndarray) or math.prod(shape) <= PATCHES_ABOVE:

@@ -18,7 +18,11 @@ THICK = 2  # what is left of an object beside corrected pixels goes if it is no 
 
 
 def merge_labels(
-    old: NDArray[Any], found: NDArray[np.integer[Any]], region: tuple[slice, ...], protected: NDArray[np.bool_]
+    old: NDArray[Any],
+    found: NDArray[np.integer[Any]],
+    region: tuple[slice, ...],
+    protected: NDArray[np.bool_],
+    taken: int = 0,
 ) -> NDArray[Any]:
     """Return what a region of the labels becomes when objects were found there anew.
 
@@ -37,6 +41,8 @@ def merge_labels(
         One for each axis of `old`.
     protected : bool array, the region's shape
         Where a hand corrected or confirmed.
+    taken : int
+        The largest number that objects have of which nothing is in `old`.
 
     Returns
     -------
@@ -47,10 +53,15 @@ def merge_labels(
     ImageError
         If the numbers do not fit into the dtype of `old`.
     """
-    if not protected.any() and found.shape == old.shape and found.max(initial=0) <= np.iinfo(old.dtype).max:
+    if (
+        not taken
+        and not protected.any()
+        and found.shape == old.shape
+        and found.max(initial=0) <= np.iinfo(old.dtype).max
+    ):
         return found.astype(old.dtype)
     kept = np.where(protected, old[region], 0)
-    fresh = _largest_outside(old, region, kept)
+    fresh = max(_largest_outside(old, region, kept), taken)
     result = np.where(found > 0, found.astype(np.int64) + fresh, 0)
     numbers = np.unique(result[protected & (result > 0)])
     kin = _kin(kept, result)

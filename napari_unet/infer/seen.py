@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_unet.errors import ImageError
 from napari_unet.infer.image import guess_axes, normalise, percentiles, select_channels
+from napari_unet.infer.lazy import Cut
 from napari_unet.model_file import IN_CHANNELS
 
 if TYPE_CHECKING:
@@ -92,12 +93,24 @@ def see(
             f"The image has axes {rest}, so the model {model.name!r} would look at {seen} at once: put time "
             "and slices first, and take a model of as many dimensions as the image has in space."
         )
-    low, high = limits or percentiles(chosen, model.normalisation)
+    low, high = limits or _brightness(model, array, axes, channel, chosen)
     notes = [note] if note else []
     if low == high:
         several = note.startswith("channel")
         notes.append("all its pixels are the same" + ": choose another with --channel / Channel" * several)
     return Seen(chosen, rest, low, high, tuple(notes), IN_CHANNELS[model.channels] // len(chosen))
+
+
+def _brightness(model: Model, array: Any, axes: str, channel: int | None, chosen: Any) -> tuple[float, float]:
+    """Return the percentiles of the channels that were chosen; of a cut those of all that it is a part of, once."""
+    if not isinstance(array, Cut):
+        return percentiles(chosen, model.normalisation)
+    key = axes, channel, model.channels, model.normalisation
+    if key not in array.measured:
+        everything, _, _ = select_channels(array.whole, axes, channel, model.channels)
+        array.measured[key] = percentiles(everything, model.normalisation)
+    low, high = array.measured[key]
+    return low, high
 
 
 def prepare(

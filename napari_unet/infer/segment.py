@@ -83,6 +83,22 @@ class Segmentation:
     model: Model | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Labels of a part of an image before the others are there; their numbers are not those that they will have.
+
+    Attributes
+    ----------
+    region : tuple of slice
+        One for each axis besides channels.
+    labels : uint32 or uint8 array, the region's shape
+        Objects or classes.
+    """
+
+    region: tuple[slice, ...]
+    labels: NDArray[Any]
+
+
 def segment(
     model: Model, image: ArrayLike, *, axes: str | None = None, **settings: Any
 ) -> NDArray[np.uint8] | NDArray[np.uint32]:
@@ -165,6 +181,7 @@ def segment_job(
     settings: SegmentSettings | None = None,
     *,
     region: tuple[slice, ...] | None = None,
+    first: tuple[slice, ...] | None = None,
 ) -> Job[Segmentation]:
     """Segment an image; a model of fewer axes goes slice by slice, with object numbers that go on.
 
@@ -181,11 +198,13 @@ def segment_job(
     region : tuple of slice, optional
         One slice for each axis besides channels: only this part is segmented, with the brightness of the
         whole image; the labels have its shape.
+    first : tuple of slice, optional
+        A small part that is looked at before all else, and blocks near it before others: somebody waits for it.
 
     Yields
     ------
     Progress
-        Tiles done, of all slices together.
+        Tiles done, of all slices together. With `first`, the payload of some is a :class:`Part`.
 
     Raises
     ------
@@ -196,12 +215,14 @@ def segment_job(
     """
     settings = settings or SegmentSettings()
     began = time.perf_counter()
-    ready = yield from get_ready(model, image, axes, settings)
+    ready = yield from get_ready(model, image, axes, settings, first, region)
     model, seen = ready.model, ready.seen
     wanted = [
         slice(*r.indices(n)[:2]) for r, n in zip(region or [slice(None)] * len(seen.shape), seen.shape, strict=True)
     ]
     each = blocks.plan(ready, wanted)
+    if first is not None:
+        each = blocks.nearest_first(each, first)
     faces = blocks.faces_of(ready, each)
     stitching = Stitching([block.place for block in each])
     labels: NDArray[Any] = np.zeros(
@@ -213,6 +234,9 @@ def segment_job(
         labels[within(block.write, wanted)] = found.labels
         stitching.add(block.place, found)
         broken += bad
+        if first is not None and len(each) > 1:
+            part = Part(block.write, blocks.apart(found.labels, done + 1))
+            yield Progress(1000 * (done + 1), 1000 * len(each), "tiles", payload=part)
     if model.task == "instances":
         numbers = stitching.numbers()
         for block in each:
@@ -277,8 +301,15 @@ class Ready:
         return at_scale(self.model, part, wanted, factor, self.settings.device, **how)
 
 
-def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: SegmentSettings) -> Job[Ready]:
-    """Measure the brightness of an image, and choose model and scale for it; for the errors see `segment_job`."""
+def get_ready(
+    model: Model,
+    image: ArrayLike,
+    axes: str | None,
+    settings: SegmentSettings,
+    first: tuple[slice, ...] | None = None,
+    region: tuple[slice, ...] | None = None,
+) -> Job[Ready]:
+    """Measure the brightness of an image, and choose model and scale for it; for the rest see `segment_job`."""
     must_segment(model)
     yield Progress(0, 1, "normalising")
     seen = see(model, image, axes, settings.channel)
@@ -286,7 +317,13 @@ def get_ready(model: Model, image: ArrayLike, axes: str | None, settings: Segmen
     used, chosen = (yield from choose(model, place, settings.device)) if settings.base else (model, [])
     model = with_thresholds(used, settings)
     factor, enlarged = yield from find_scale(model, seen, settings.diameter, settings.device)
-    yield from int8.consider(model, seen, factor, settings.device)
+    if first is not None:
+        ready = Ready(used, model, seen, factor, settings, ())
+        for block in blocks.plan(ready, first):
+            looking = blocks.look(ready, block, {})
+            found, _ = yield from as_part(looking, lambda _: Progress(0, 1, "looking at what is in view"))
+            yield Progress(0, 1, "looking at what is in view", payload=Part(block.write, found.labels))
+    yield from int8.consider(model, seen, factor, settings.device, region)
     return Ready(used, model, seen, factor, settings, (*chosen, *enlarged))
 
 

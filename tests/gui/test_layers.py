@@ -117,16 +117,24 @@ def test_labels_of_channels_lie_over_the_plane() -> None:
     np.testing.assert_allclose(labels.data_to_world((10, 20)), layer.data_to_world((0, 10, 20))[1:])
 
 
-def test_a_pyramid_is_read_at_full_size_if_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
-    levels = [np.zeros((64, 48)), np.zeros((32, 24)), np.zeros((16, 12))]
+def test_of_an_image_too_large_for_its_labels_a_window_is_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = [np.arange(64 * 48).reshape(64, 48), np.zeros((32, 24)), np.zeros((16, 12))]
     layer = Image(levels, multiscale=True, scale=(2, 2))
     assert look_at(layer).shape == (64, 48)
+    assert not look_at(layer).large
     monkeypatch.setattr("napari_unet.gui.layers.LARGEST", 1000)
     source = look_at(layer)
-    assert (source.level, source.shape, source.step) == (1, (32, 24), (2.0, 2.0))
-    labels = Labels(np.zeros((32, 24), np.uint32), **placement(source))
+    assert source.large
+    window = source.cut(0, (slice(10, 20), slice(5, 9)))
+    assert (window.shape, window.large, window.is_current()) == ((10, 4), False, True)
+    np.testing.assert_array_equal(window.data[...], levels[0][10:20, 5:9])
+    assert window.within((slice(1, 2), slice(0, 3))) == (slice(11, 12), slice(5, 8))
+    assert placement(window)["translate"].tolist() == [20, 10]
+    coarse = source.cut(1, (slice(4, 8), slice(0, 24)))
+    assert (coarse.shape, coarse.step) == ((4, 24), (2.0, 2.0))
+    labels = Labels(np.zeros((4, 24), np.uint32), **placement(coarse))
     np.testing.assert_allclose(
-        labels.data_to_world((0, 0)), (1, 1), err_msg="the middle of the four pixels it stands for"
+        labels.data_to_world((0, 0)), (17, 1), err_msg="the middle of the four pixels it stands for"
     )
 
 
@@ -176,7 +184,8 @@ def test_a_pixel_of_a_pyramid_is_as_wide_as_those_of_its_level(monkeypatch: pyte
     monkeypatch.setattr("napari_unet.gui.layers.LARGEST", 1000)
     levels = [np.zeros((64, 48)), np.zeros((32, 24)), np.zeros((16, 12))]
     layer = Image(levels, multiscale=True, scale=(0.5, 0.5), units=("um", "um"))
-    assert pixel_size(look_at(layer)) == 1.0
+    assert pixel_size(look_at(layer)) == 0.5
+    assert pixel_size(look_at(layer).cut(1, (slice(0, 8), slice(0, 8)))) == 1.0
 
 
 def test_an_empty_channel_is_seen(tmp_path) -> None:

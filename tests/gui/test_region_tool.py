@@ -34,7 +34,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> list[tuple[slice, ...]]:
     """A model that finds all four squares, in each slice; the list tells what it was asked to look at."""
     asked: list[tuple[slice, ...]] = []
 
-    def job(model: object, data: np.ndarray, axes: str, settings: object, *, region: tuple[slice, ...]):
+    def job(model: object, data: np.ndarray, axes: str, settings: object, *, region: tuple[slice, ...], first: object):
         asked.append(region)
         yield Progress(1, 1, "tiles")
         labels = np.broadcast_to(squares(1, 2, 3, 4), data.shape)[region]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,8 +10,7 @@ import pytest
 from napari_unet import jobs
 from napari_unet.gui import runs
 from napari_unet.gui.models import ModelEntry
-from napari_unet.infer import diameter, segment
-from napari_unet.infer.predict import predict_tiles
+from napari_unet.infer import diameter
 from napari_unet.learn.corrections import State
 from napari_unet.model import Model
 
@@ -53,38 +51,3 @@ def test_a_model_of_stacks_is_told_the_diameter_of_balls(tmp_path) -> None:
     source = SimpleNamespace(data=labels, axes="ZYX")
     found = jobs.run(runs.find_diameter(entry, source, None, "cpu", (labels, state)))
     assert found == pytest.approx(18, abs=0.5)
-
-
-@pytest.mark.parametrize("start", [37, 50, 63])
-def test_a_part_is_seen_as_in_the_whole_image(start: int) -> None:
-    model = Model.new(width=8, depth=2)
-    image = np.random.default_rng(0).random((1, 160, 160), np.float32)
-    region = (slice(start, start + 20), slice(start + 1, start + 30))
-    wide, crop = runs._widened(region, (160, 160), model.network.halo, model.network.stride, 2)
-    assert all(w.start % model.network.stride == 0 for w in wide)
-    everything = jobs.run(predict_tiles(model, image, "cpu"))[:, *region]
-    part = jobs.run(predict_tiles(model, image[:, *wide], "cpu"))[:, *crop]
-    np.testing.assert_allclose(part, everything, atol=1e-4)
-
-
-def test_a_part_is_seen_as_in_the_whole_image_also_by_the_base(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
-    base = replace(Model.new(width=2, depth=2), diameter=20.0, smallest=30.0)
-    model = replace(Model.new(width=2, depth=2, seed=1), diameter=80.0, base=base)
-    read = []
-
-    def asked(*_: object, region: tuple[slice, ...]):
-        read.append(region)
-        yield jobs.Progress(1, 1)
-        shape = [r.stop - r.start for r in region]
-        return segment.Segmentation(np.zeros(shape, np.uint32), (), 0.0)
-
-    monkeypatch.setattr(segment, "segment_job", asked)
-    source = SimpleNamespace(data=np.zeros((900, 900), np.uint8), axes="YX", shape=(900, 900), letters="YX")
-    entry = ModelEntry("tuned", model.save(tmp_path / "tuned.unet"))
-    part = (slice(401, 450), slice(401, 450))
-    jobs.run(runs.segment_part(entry, source, segment.SegmentSettings(diameter=40), part, None))
-    halo, stride = 2 * base.network.halo, 2 * 2 * base.network.stride  # it sees the image at half its size
-    for side in read[0]:
-        assert side.start % stride == 0
-        assert side.start <= 401 - halo
-        assert side.stop >= 450 + halo

@@ -239,7 +239,7 @@ def finds(monkeypatch: pytest.MonkeyPatch) -> dict[str, np.ndarray]:
 
     found: dict[str, np.ndarray] = {}
 
-    def job(model, image, axes, settings, region):
+    def job(model, image, axes, settings, region, first):
         yield Progress(1, 1, "tiles")
         return segment.Segmentation(found.get(model.name, truth())[region], (), 0.0)
 
@@ -397,7 +397,7 @@ def test_they_are_compared_as_they_would_segment(two, monkeypatch: pytest.Monkey
 
     given = []
 
-    def job(model, image, axes, settings, region):
+    def job(model, image, axes, settings, region, first):
         given.append(settings)
         yield Progress(1, 1, "tiles")
         return segment.Segmentation(truth()[region], (), 0.0)

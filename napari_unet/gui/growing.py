@@ -1,0 +1,173 @@
+"""What a long run has found so far, seen in the viewer: first a look at what is in view, then block by block."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject
+
+from napari_unet.exchange import blockwise
+from napari_unet.exchange.work import begin
+from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove, scale_of
+from napari_unet.gui.pyramid import Pyramid, Redraw, sizes
+from napari_unet.gui.runs import load
+from napari_unet.infer.blocks import nearest_first
+from napari_unet.infer.image import Image
+from napari_unet.infer.segment import Part
+from napari_unet.jobs import Job, Progress, T, as_part
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari.layers import Labels
+    from napari.viewer import Viewer
+
+    from napari_unet.exchange.blockwise import Result
+    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.models import ModelEntry
+    from napari_unet.infer.segment import SegmentSettings
+
+SMALLEST = 2048  # side in pixels of the smallest level: about a screen
+FIRST = 768  # side in pixels of the first look: it is there within a second
+
+
+class Growing(QObject):
+    """Shows the labels of a run before it has ended, in layers that are only looked at.
+
+    Parameters
+    ----------
+    viewer : Viewer
+        Where the layers are.
+    """
+
+    def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._look: Labels | None = None
+        self._redraw: Redraw | None = None
+        self.layer: Labels | None = None
+
+    def take(self, source: Source, payload: Any) -> None:
+        """Show what came of a run over an image: a look, a pyramid that will grow, or a region in which it has."""
+        if isinstance(payload, Part):
+            remove(self._viewer, self._look)
+            self._look = self._add(payload.labels, source, payload.region)
+        elif isinstance(payload, Pyramid):
+            remove(self._viewer, self.layer)  # of a run that was stopped
+            self.layer = self._add(payload.shown, source)
+            self._redraw = Redraw(self.layer)
+            if self._look is not None and self._look in self._viewer.layers:  # below it the look would not be seen
+                layers = self._viewer.layers
+                layers.move(layers.index(self._look), layers.index(self.layer) + 1)
+        elif self._redraw is not None:
+            remove(self._viewer, self._look)
+            self._look = None
+            self._redraw.soon()
+
+    def keep(self) -> Labels | None:
+        """Let go of the layer that has grown: it stays."""
+        layer, self.layer = self.layer, None
+        self.close()
+        return layer if layer in self._viewer.layers else None
+
+    def rest(self) -> None:
+        """Let what has grown so far be seen until it goes on."""
+        if self._redraw is not None:
+            self._redraw.close()
+        remove(self._viewer, self._look)
+        self._look = self._redraw = None
+
+    def close(self) -> None:
+        """Remove what is shown."""
+        if self._redraw is not None:
+            self._redraw.close()
+        remove(self._viewer, self._look)
+        remove(self._viewer, self.layer)
+        self._look = self.layer = self._redraw = None
+
+    def _add(self, data: Any, source: Source, region: Region | None = None) -> Labels:
+        with keep_active(self._viewer):
+            layer = self._viewer.add_labels(
+                data,
+                name=f"{source.layer.name}_found so far",
+                metadata={ONLY_SEEN: True},
+                multiscale=isinstance(data, list),
+                **placement(source, region),
+            )
+        layer.editable = False
+        return layer
+
+
+def in_memory(job: Job[T], source: Source) -> Job[T]:
+    """Run a job over all of an image, and gather the parts that it finds in a pyramid.
+
+    Yields
+    ------
+    Progress
+        Its own. The payload is a pyramid, then regions in which that has grown.
+    """
+    pyramid: Pyramid | None = None
+
+    def grown(progress: Progress) -> Progress:
+        nonlocal pyramid
+        part = progress.payload
+        if not isinstance(part, Part):
+            return progress
+        new = pyramid is None
+        if pyramid is None:
+            pyramid = Pyramid([np.zeros(shape, part.labels.dtype) for shape in sizes(source.shape, SMALLEST)])
+        pyramid.take(part.region, part.labels)
+        return Progress(progress.done, progress.total, progress.message, payload=pyramid if new else part.region)
+
+    return (yield from as_part(job, grown))
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """What a run wrote to the disk."""
+
+    source: Source
+    entry: ModelEntry
+    pyramid: Pyramid
+    target: Path
+    result: Result
+
+
+def to_disk(entry: ModelEntry, source: Source, settings: SegmentSettings, target: Path, first: Region) -> Job[Written]:
+    """Segment all of a large image to an OME-Zarr label image, or go on with what was begun.
+
+    Yields
+    ------
+    Progress
+        In thousandths of blocks. The payload is the first look, then a pyramid, then regions in which that has grown.
+    """
+    began = time.perf_counter()
+    model = yield from load(entry)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    image = Image(source.data, source.axes, scale_of(source), source.layer.name)
+    work = yield from begin(model, image, target, settings, first=first)
+    labels = blockwise.label_image(work, target)
+    labels.create()
+    pyramid = Pyramid([labels.array(level, "r+") for level in range(labels.levels)])
+    total, missing = len(work.blocks), nearest_first(work.missing(), first)
+    yield Progress(1000 * (total - len(missing)), 1000 * total, "blocks", payload=pyramid)
+    for done, block in enumerate(missing, start=total - len(missing)):
+        looking = blockwise.do_block(work, block, settings.device)
+        yield from as_part(looking, lambda p, done=done: _of_blocks(p, done, total))  # type: ignore[misc]
+        found = blockwise.show_block(work, labels, block)
+        if found is not None:
+            pyramid.take(block.write, found)
+        yield Progress(1000 * (done + 1), 1000 * total, "blocks", payload=block.write)
+    result = yield from blockwise.finish(work, target)
+    from napari_unet.gui.on_disk import arrays_of
+
+    pyramid.read_again(arrays_of(target))
+    return Written(source, entry, pyramid, target, replace(result, seconds=time.perf_counter() - began))
+
+
+def _of_blocks(p: Progress, done: int, total: int) -> Progress:
+    """Count the tiles of a block among all blocks."""
+    return Progress(1000 * done + 999 * p.done // max(p.total, 1), 1000 * total, "blocks")

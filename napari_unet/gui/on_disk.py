@@ -1,0 +1,226 @@
+"""Labels of a large image that lie on the disk: shown as a pyramid, corrected in windows, which are written back."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_unet.errors import DataError
+from napari_unet.exchange.labels import SOFTWARE
+from napari_unet.gui.layers import overlap, whole
+from napari_unet.gui.notices import tell
+from napari_unet.gui.pyramid import Pyramid, Redraw, at_level
+from napari_unet.gui.worker import Worker
+from napari_unet.gui.writing import put
+from napari_unet.jobs import Progress
+
+if TYPE_CHECKING:
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.layers import Region
+    from napari_unet.gui.strokes import Annotation
+    from napari_unet.jobs import Job
+
+SOON = 100  # ms until what was changed is written
+PATIENCE = 10.0  # seconds that closing waits for what is being written
+SIDE = 2048  # of the parts that are read to look for the largest number
+LARGEST = "largest"  # beside the name of the model that made them
+
+
+class OnDisk(QObject):
+    """A label image on the disk, and the windows in which it is corrected.
+
+    What is changed in a window is in the journal first, and on the disk a moment later: in a thread, all levels.
+
+    Parameters
+    ----------
+    layer : Labels layer
+        It shows the pyramid.
+    pyramid : Pyramid
+        What it shows.
+    folder : Path
+        The OME-Zarr label image.
+    """
+
+    def __init__(self, layer: Labels, pyramid: Pyramid, folder: Path) -> None:
+        super().__init__()
+        self.layer, self.pyramid, self.folder = layer, pyramid, folder
+        self.redraw = Redraw(layer)
+        self._followed: list[tuple[Annotation, Region]] = []
+        self._changed: list[tuple[Annotation, Region, Region]] = []  # annotation, its window, the part that changed
+        self._worker: Worker | None = None
+        self._lost = False  # whether the disk refused
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(self._write)
+
+    # ---- windows
+
+    def follow(self, annotation: Annotation, window: Region, *, changed: bool = False) -> None:
+        """Write what changes in a window from now on, or all that is in it; there the pyramid shows nothing."""
+        self._followed.append((annotation, window))
+        annotation.wrote.connect(lambda region: self._on_wrote(annotation, window, region))
+        self._show_holes()
+        if changed:
+            self._on_wrote(annotation, window, whole(annotation.layer.data.shape))
+
+    def leave(self, annotation: Annotation) -> None:
+        """Write what is left of a window whose layer went away, and show what is there."""
+        if all(each is not annotation for each, _ in self._followed):
+            return
+        self.settle()
+        self._followed = [each for each in self._followed if each[0] is not annotation]
+        self._show_holes()
+
+    def _show_holes(self) -> None:
+        self.pyramid.holes = [window for _, window in self._followed]
+        self.redraw.soon()
+
+    def read(self, window: Region) -> Job[tuple[NDArray[Any], int]]:
+        """Read the labels of a window, and the largest number of all; that is looked for once."""
+        yield Progress(0, 1, "reading the labels from the disk")
+        finest = self.pyramid.arrays[0]
+        labels = np.asarray(finest[window])
+        group, said = self._said()
+        if LARGEST not in said:
+            largest, starts = 0, list(np.ndindex(*(-(-n // SIDE) for n in finest.shape[-2:])))
+            for done, (y, x) in enumerate(starts):
+                yield Progress(done, len(starts), "looking for free numbers")
+                for plane in np.ndindex(finest.shape[:-2]):
+                    part = finest[(*plane, slice(y * SIDE, (y + 1) * SIDE), slice(x * SIDE, (x + 1) * SIDE))]
+                    largest = max(largest, int(np.max(part)))
+            group.attrs[SOFTWARE] = said = said | {LARGEST: largest}
+        return labels, int(said[LARGEST])
+
+    def largest(self) -> int:
+        """Return the largest number of all labels, as far as it was looked for."""
+        return int(self._said()[1].get(LARGEST, 0))
+
+    def _said(self) -> tuple[Any, dict[str, Any]]:
+        """Return the group on the disk, and what we have said there."""
+        import zarr
+
+        group: Any = zarr.open_group(self.folder, mode="r+", use_consolidated=False)
+        return group, dict(group.attrs.get(SOFTWARE, {}))
+
+    # ---- to the disk
+
+    def settle(self) -> None:
+        """Write at once what is left; it waits for the disk."""
+        if self._worker is not None:
+            self._worker.join(PATIENCE)
+            self._on_finished()
+        while self._changed and not self._lost:
+            for annotation, _, _ in self._changed:
+                annotation.settle()
+            for _ in self._writing(self._taken()):
+                pass
+
+    def close(self) -> None:
+        """Write what is left, and let go of the layer."""
+        self._later.stop()
+        try:
+            self.settle()
+        except OSError as error:
+            self._fail(error)
+        self._followed = []
+        self.redraw.close()
+
+    def _on_wrote(self, annotation: Annotation, window: Region, region: Region) -> None:
+        self._changed.append((annotation, window, region))
+        if not self._later.isActive():
+            self._later.start(SOON)
+
+    def _write(self) -> None:
+        busy = any(each.writer is not None or each.layer._block_history for each, _, _ in self._changed)
+        if not self._changed or self._lost:
+            return
+        if busy or self._worker is not None:
+            self._later.start(SOON)
+            return
+        taken = self._taken()
+        self._worker = Worker(lambda: self._writing(taken), background=False)
+        self._worker.failed.connect(self._fail)
+        self._worker.finished.connect(self._on_finished)
+        self._worker.start()
+
+    def _taken(self) -> list[tuple[Region, NDArray[Any]]]:
+        """Copy what is to be written."""
+        changed, self._changed = self._changed, []
+        parts = []
+        for annotation, window, region in changed:
+            where = tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(window, region, strict=True))
+            labels = np.array(annotation.layer.data[region])
+            parts.append((where, labels))
+            for other, place in self._followed:  # windows may overlap
+                here, there = overlap(place, where)
+                if other is not annotation and here is not None and there is not None:
+                    put(other.layer, here, labels[there])
+        return parts
+
+    def _writing(self, parts: list[tuple[Region, NDArray[Any]]]) -> Job[None]:
+        """Write parts into all levels."""
+        largest = 0
+        for done, (region, labels) in enumerate(parts):
+            yield Progress(done, len(parts), "writing labels")
+            for array, factors in zip(self.pyramid.arrays, self.pyramid.factors, strict=True):
+                if (fits := at_level(region, factors)) is not None:
+                    array[fits[0]] = labels[fits[1]]
+            self.pyramid.take(region, labels)
+            largest = max(largest, int(labels.max(initial=0)))
+        group, said = self._said()
+        if largest > int(said.get(LARGEST, largest)):
+            group.attrs[SOFTWARE] = said | {LARGEST: largest}
+
+    def _fail(self, error: Exception) -> None:
+        self._lost = True
+        tell(
+            DataError(
+                f"The corrected labels cannot be written to {str(self.folder)!r} ({error}): free the disk, and "
+                "save the layer of the window by File > Save Selected Layers; the journal has the corrections too."
+            )
+        )
+
+    def _on_finished(self) -> None:
+        self._worker = None
+        self.redraw.soon()
+        if self._changed:
+            self._later.start(SOON)
+
+
+def opened(layer: Labels) -> Path | None:
+    """Return where the labels that a layer shows lie, if that is an OME-Zarr label image that may be written."""
+    path = layer.source.path
+    if not layer.multiscale or path is None:
+        return None
+    for folder in (Path(path), Path(path) / "labels" / layer.name.split("/")[-1]):
+        if (
+            (folder.parent.name == "labels" or "label" in folder.name)
+            and _levels(folder)
+            and os.access(folder, os.W_OK)
+        ):
+            return folder
+    return None
+
+
+def arrays_of(folder: Path) -> list[Any]:
+    """Return the levels of an OME-Zarr label image, the finest first, to be read and written."""
+    import zarr
+
+    return [zarr.open_array(folder / name, mode="r+") for name in _levels(folder)]
+
+
+def _levels(folder: Path) -> list[str]:
+    """Return the names of the levels of an OME-Zarr; none if it is not one."""
+    import zarr
+
+    if not any((folder / name).exists() for name in ("zarr.json", ".zattrs")):
+        return []
+    said: dict[str, Any] = dict(zarr.open_group(folder, mode="r", use_consolidated=False).attrs)
+    said = said.get("ome", said)
+    return [each["path"] for each in said.get("multiscales", [{}])[0].get("datasets", ())]

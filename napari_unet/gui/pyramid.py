@@ -1,0 +1,123 @@
+"""Labels of a large image in several sizes, as napari shows them while they grow or are corrected."""
+
+from __future__ import annotations
+
+from functools import partial
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+
+from napari_unet.gui.layers import overlap, shape_of_region
+from napari_unet.infer.lazy import LazyArray
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.layers import Region
+
+KEPT = 2**23  # pixels of a level that is held in memory: napari reads the smallest one whole at each refresh
+OFTEN = 300  # ms between two refreshes: one takes some ten
+
+
+class Pyramid:
+    """What a multiscale labels layer shows: arrays on disk or in memory, the small ones in memory in any case.
+
+    Parameters
+    ----------
+    arrays : sequence of array
+        The levels, the finest first; they may be written.
+
+    Attributes
+    ----------
+    shown : list of array
+        The data for the layer.
+    holes : list of tuple of slice
+        Where nothing is shown of the large levels, in pixels of the finest: windows with these labels lie there.
+    """
+
+    def __init__(self, arrays: Sequence[Any]) -> None:
+        self.holes: list[Region] = []
+        self.arrays = list(arrays)
+        self.factors = [_factors(each.shape, arrays[0].shape) for each in arrays]
+        self.shown: list[Any] = []
+        for level, each in enumerate(arrays):
+            # napari reads the smallest level once, and asks no more: it gets what is written into
+            if isinstance(each, np.ndarray):
+                self.shown.append(each)
+            elif prod(each.shape) <= KEPT or level == len(arrays) - 1:
+                self.shown.append(np.array(each[...]))
+            else:
+                self.shown.append(LazyArray(each.shape, np.dtype(each.dtype), partial(self._read, level)))
+
+    def read_again(self, arrays: Sequence[Any]) -> None:
+        """Show these arrays on disk, of the same shapes as those before."""
+        self.arrays = list(arrays)
+        for each, shown in zip(arrays, self.shown, strict=True):
+            if isinstance(shown, np.ndarray):
+                shown[...] = each[...]
+
+    def take(self, region: Region, labels: NDArray[Any]) -> None:
+        """Take over labels of a region, in pixels of the finest level, into all that is held in memory."""
+        for shown, factors in zip(self.shown, self.factors, strict=True):
+            if isinstance(shown, np.ndarray) and (fits := at_level(region, factors)) is not None:
+                shown[fits[0]] = labels[fits[1]]
+
+    def _read(self, level: int, at: tuple[slice, ...]) -> NDArray[Any]:
+        part = np.array(self.arrays[level][at])
+        if any(each.step not in (None, 1) for each in at):
+            return part
+        for hole in self.holes:
+            fits = at_level(hole, self.factors[level])
+            here, _ = (None, None) if fits is None else overlap(at, fits[0])
+            if here is not None:
+                part[here] = 0
+        return part
+
+
+class Redraw(QObject):
+    """Draws a layer anew when its pixels have changed: soon, and not too often."""
+
+    def __init__(self, layer: Labels) -> None:
+        super().__init__()
+        self._layer = layer
+        self._later = QTimer(self)
+        self._later.setSingleShot(True)
+        self._later.timeout.connect(lambda: layer.refresh(extent=False, highlight=False))
+
+    def soon(self) -> None:
+        """Draw it."""
+        if not self._later.isActive():
+            self._later.start(OFTEN)
+
+    def close(self) -> None:
+        """Draw it no more."""
+        self._later.stop()
+
+
+def at_level(region: Region, factors: Sequence[int]) -> tuple[Region, Region] | None:
+    """Return which pixels of a coarser level lie in a region, and which of the region they show; None if none do.
+
+    Pixels of it are every n-th of the finest level.
+    """
+    pairs = list(zip(region, factors, strict=True))
+    there = tuple(slice(-(-r.start // f), -(-r.stop // f)) for r, f in pairs)
+    if not all(shape_of_region(there)):
+        return None
+    return there, tuple(slice(t.start * f - r.start, None, f) for t, (r, f) in zip(there, pairs, strict=True))
+
+
+def sizes(shape: Sequence[int], smallest: int) -> list[tuple[int, ...]]:
+    """Return the shapes of the levels of labels, until a plane is no longer than that."""
+    found = [tuple(shape)]
+    while max(found[-1][-2:]) > smallest:
+        found.append((*shape[:-2], *(-(-n // 2 ** len(found)) for n in shape[-2:])))
+    return found
+
+
+def _factors(shape: Sequence[int], finest: Sequence[int]) -> list[int]:
+    return [max(round(n / m), 1) for m, n in zip(shape, finest, strict=True)]

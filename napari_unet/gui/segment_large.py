@@ -1,0 +1,293 @@
+"""Segmenting a large image: what is in view, at the level in view, into a window; all of it, to the disk."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from qtpy.QtCore import QObject, QTimer
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_unet.errors import DataError, ImageError
+from napari_unet.exchange.labels import target_of
+from napari_unet.gui import runs, windows
+from napari_unet.gui.growing import FIRST, Written, to_disk
+from napari_unet.gui.layers import ONLY_SEEN, clamp, keep_active, placement, remove
+from napari_unet.gui.on_disk import OnDisk, arrays_of, opened
+from napari_unet.gui.pyramid import Pyramid
+from napari_unet.gui.results import add_labels
+from napari_unet.infer.segment import SegmentSettings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari.layers import Labels
+    from numpy.typing import NDArray
+
+    from napari_unet.gui.forms import Form
+    from napari_unet.gui.growing import Growing
+    from napari_unet.gui.layers import Part, Region, Source
+    from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.session import Session
+    from napari_unet.jobs import Job
+
+GOES_ON = "Stopped; the blocks that are done are kept, and the next time it goes on there."
+
+
+class SegmentLarge(QObject):
+    """Segments images of which only a window is worked on.
+
+    Parameters
+    ----------
+    session : Session
+        What the sections share.
+    settings : Form
+        Thresholds.
+    growing : Growing
+        Shows what is found.
+    tell : callable
+        Says something to the user.
+    found : callable
+        Gets what is found in a window.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        settings: Form,
+        growing: Growing,
+        tell: Callable[[str], None],
+        found: Callable[[runs.Found], None],
+    ) -> None:
+        super().__init__()
+        self.session, self.settings, self.growing = session, settings, growing
+        self.stopped = ""  # what to say if the run is cancelled
+        self._tell, self._found = tell, found
+        self._look: Labels | None = None  # what was found at a coarse level
+        self._again = False  # whether to segment once the window is open
+
+    def segment(self, entry: ModelEntry, part: Part, outline: NDArray[np.float64] | None) -> bool | None:
+        """Start a run; return whether it began, or None if it is one over the window that is open."""
+        session, source = self.session, self.session.source
+        if source is None:
+            return False
+        image = session.whole_of(source.layer)
+        if part == "whole":
+            return self._segment_all(entry, image)
+        if outline is not None and source.window is not None:
+            return None
+        try:
+            level = windows.level_in_view(image)
+            window, region = windows.in_view(session.viewer, image, level)
+            usual = None if entry.model is None else entry.model.diameter  # else it is looked at in the thread
+            windows.diameter_at(window, session.diameter, usual)
+        except ImageError as error:
+            self._tell(str(error))
+            return False
+        if level == 0 and holds(source, window.within(region)):
+            return None
+        self._drop_look()
+        if level == 0 and (disk := self.disk_of(image)) is not None:
+            self._again = True
+            self.open_window(disk, window)
+            return True
+        settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
+        done = self._found if level == 0 else self._show_look
+        session.run("segment", lambda: _in_window(entry, window, settings, region), done)
+        return True
+
+    # ---- a window
+
+    def has_labels(self) -> bool:
+        """Return whether there seem to be labels of the image on the disk."""
+        from napari.layers import Labels
+
+        session, source = self.session, self.session.source
+        if source is None:
+            return False
+        size = session.whole_of(source.layer).shape
+        shown = [layer for layer in session.viewer.layers if isinstance(layer, Labels) and layer.multiscale]
+        return any(ONLY_SEEN not in layer.metadata and tuple(layer.data[0].shape) == size for layer in shown)
+
+    def disk_of(self, image: Source) -> OnDisk | None:
+        """Return the labels of an image on the disk; those that a reader opened are taken over."""
+        from napari.layers import Labels
+
+        session = self.session
+        if (known := session.on_disk.get(id(image.layer))) is not None:
+            return known
+        for layer in session.viewer.layers:
+            if not isinstance(layer, Labels) or ONLY_SEEN in layer.metadata or not layer.multiscale:
+                continue
+            if tuple(layer.data[0].shape) == image.shape and (folder := opened(layer)) is not None:
+                pyramid = Pyramid(arrays_of(folder))
+                layer.data, layer.visible = pyramid.shown, True
+                session.on_disk[id(image.layer)] = disk = OnDisk(layer, pyramid, folder)
+                return disk
+        return None
+
+    def correct_view(self) -> None:
+        """Open what is in view to be corrected: with the labels on the disk, if there are any."""
+        session, source = self.session, self.session.source
+        if source is None or session.busy:
+            return
+        image = session.whole_of(source.layer)
+        with session.told():
+            window, _ = windows.in_view(session.viewer, image, 0)
+            self._drop_look()
+            disk = self.disk_of(image)
+            if disk is None and self.has_labels():
+                raise DataError(
+                    "The labels of this image lie in no OME-Zarr folder that may be written, expected one: segment the "
+                    "whole image to the disk, or remove their layer to begin with empty labels."
+                )
+            if disk is None:
+                labels = add_labels(session, window, np.zeros(window.shape, np.uint32))
+                session.set_labels(labels, source=window)
+            else:
+                self.open_window(disk, window)
+
+    def open_window(self, disk: OnDisk, window: Source) -> None:
+        """Read a window of labels on the disk into a layer that can be painted."""
+        disk.settle()  # what was corrected in another window
+        where = window.window or ()
+
+        def done(read: tuple[NDArray[Any], int]) -> None:
+            labels, largest = read
+            self._tell("")
+            layer = add_labels(self.session, window, labels.reshape(window.shape), outlined=labels.dtype != np.uint8)
+            self.session.set_labels(layer, foreign=True, source=window)
+            if (annotation := self.session.annotation) is not None:
+                annotation.taken = largest
+                layer.selected_label = min(largest + 1, np.iinfo(labels.dtype).max)
+
+        self.session.run("window", lambda: disk.read(where), done)
+
+    def go_on(self, segment: Callable[[], object]) -> None:
+        """Segment in the window that was opened for that."""
+        if self._again and not self.session.busy:
+            self._again = False
+            QTimer.singleShot(0, segment)
+
+    def _show_look(self, found: runs.Found) -> None:
+        """Show what was found at a coarse level; it is no layer to be corrected."""
+        if found.source.layer not in self.session.viewer.layers:
+            return
+        with keep_active(self.session.viewer):
+            self._look = self.session.viewer.add_labels(
+                found.found,
+                name=f"{found.source.layer.name}_seen from afar",
+                metadata={ONLY_SEEN: True},
+                **placement(found.source, found.region),
+            )
+        self._look.editable = False
+        many = f"{found.objects} object{'s' * (found.objects != 1)} in {found.seconds:.1f} s"
+        coarse = f"at {100 / found.source.step[-1]:.3g} % of the size"
+        self._tell(f"{many}, seen {coarse}: zoom in to find smaller ones and to correct.")
+
+    def _drop_look(self) -> None:
+        remove(self.session.viewer, self._look)
+        self._look = None
+
+    # ---- all of it
+
+    def _segment_all(self, entry: ModelEntry, image: Source) -> bool:
+        session = self.session
+        if "C" in image.letters:
+            raise ImageError(
+                f"The channels of {image.layer.name!r} lie between its slices, expected one layer for each: take "
+                "Layers > Split Stack."
+            )
+        target = self._target(image, entry)
+        if target is None:
+            return False
+        if (disk := session.on_disk.pop(id(image.layer), None)) is not None:
+            disk.close()
+        settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
+        first = self._first(image)
+        self._drop_look()
+        self.stopped = GOES_ON
+        session.run("segment", lambda: to_disk(entry, image, settings, target, first), self._on_written)
+        return True
+
+    def _first(self, image: Source) -> Region:
+        """Return what to look at first: the middle of what is in view."""
+        try:
+            window, region = windows.in_view(self.session.viewer, image, 0)
+        except ImageError:
+            return clamp(tuple(slice(0, n) for n in image.shape), FIRST)
+        return clamp(window.within(region), FIRST)
+
+    def _target(self, image: Source, entry: ModelEntry) -> Path | None:
+        """Return where the labels are to lie; None if the user thought better of it."""
+        path = image.layer.source.path
+        file = Path(path) if path else None
+        if file is not None and file.is_dir() and _may_write(file):
+            target = target_of(file, file, entry.name)
+        else:
+            near = str(file.parent if file is not None else Path.home())
+            folder = QFileDialog.getExistingDirectory(None, "A folder for the labels", near)
+            if not folder:
+                return None
+            target = Path(folder) / f"{_plain(image.layer.name)}_labels.ome.zarr"
+        if target.exists() and not self._may_replace(target):
+            return None
+        return target
+
+    def _may_replace(self, target: Path) -> bool:
+        """Ask before labels that may have been corrected are replaced."""
+        asked = QMessageBox.question(
+            None,
+            "Replace the labels?",
+            f"There are labels in {target} already, and they may have been corrected by hand.\n\n"
+            "Shall they be replaced when the new ones are found?",
+        )
+        return bool(asked == QMessageBox.StandardButton.Yes)
+
+    def _on_written(self, written: Written) -> None:
+        """Let the layer that has grown show what lies at its place now."""
+        session, image = self.session, written.source
+        self.stopped = ""
+        layer = self.growing.keep()
+        result = written.result
+        objects = result.found.get("objects")
+        many = "Done" if objects is None else f"{objects} object{'s' * (objects != 1)}"
+        notes = " ".join(runs.sentence(note) for note in runs.for_people(result.notes))
+        self._tell(f"{many} in {result.seconds:.0f} s, written to {written.target}. {notes}".strip())
+        if layer is None or image.layer not in session.viewer.layers:
+            return
+        for other in [each for each in session.viewer.layers if each.name == f"{image.layer.name}_labels"]:
+            if other.metadata.get("napari-unet: on disk") == str(written.target):
+                session.viewer.layers.remove(other)
+        layer.metadata = {"napari-unet: on disk": str(written.target)}
+        layer.name = f"{image.layer.name}_labels"
+        layer.refresh(extent=False)
+        session.on_disk[id(image.layer)] = OnDisk(layer, written.pyramid, written.target)
+        session.learned = False
+        session.labels_changed.emit()
+
+
+def _in_window(entry: ModelEntry, window: Source, settings: SegmentSettings, region: Region) -> Job[runs.Found]:
+    """Segment what is in view, once it is known how wide the model's objects are."""
+    model = yield from runs.load(entry)
+    settings = replace(settings, diameter=windows.diameter_at(window, settings.diameter, model.diameter))
+    return (yield from runs.segment_part(entry, window, settings, region, None))
+
+
+def holds(source: Source, view: Region) -> bool:
+    """Return whether a window holds what is in view, in pixels of the finest level."""
+    if source.window is None:
+        return False
+    pairs = zip(source.window, view, strict=True)
+    return all(w.start <= v.start and v.stop <= w.stop for w, v in pairs)
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "image"
