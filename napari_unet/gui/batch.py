@@ -198,11 +198,10 @@ def _each(jobs: Iterable[_Named]) -> Job[None]:
 
 def _within(name: str, before: int, total: int, progress: Progress) -> Progress:
     """Say how far one image is as a part of all."""
-    tiles = progress.message == "tiles" and progress.total > 0
-    words = "finding objects" if progress.message == "tiles" else progress.message.removesuffix(f" {name}")
-    if tiles and progress.total > 1:
-        words = f"tile {progress.done} of {progress.total}"
-    part = PARTS * progress.done // progress.total if tiles else 0
+    words, part = progress.message.removesuffix(f" {name}"), 0
+    if words.startswith("block"):
+        words = f"finding objects, {100 * progress.done // progress.total} %"
+        part = PARTS * progress.done // progress.total
     return Progress(before + part, total, f"{name}: {words}", payload=progress.payload)
 
 

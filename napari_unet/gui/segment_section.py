@@ -157,7 +157,7 @@ class SegmentSection(Step):
             return
         if progress.payload is not None and self._running is not None:
             self.growing.take(self._running, progress.payload)
-        counted = progress.message in ("tiles", "blocks") and progress.total > 1
+        counted = progress.message == "blocks"
         self.bar.setRange(0, progress.total if counted else 0)
         self.bar.setValue(progress.done)
         left = ""

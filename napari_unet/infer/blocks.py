@@ -153,15 +153,15 @@ def look_all(ready: Ready, blocks: Sequence[Block], faces: Mapping[Any, Mapping[
                 if done >= ahead:
                     block, broken, future = decoding.popleft()
                     while not wait([future], POLL).done:
-                        yield Progress(1000 * (done - ahead) + 990, total, "cutting objects apart")
-                    yield Progress(1000 * (done - ahead + 1), total, "tiles", payload=(block, future.result(), broken))
+                        yield Progress(1000 * (done - ahead) + 990, total, "blocks")
+                    yield Progress(1000 * (done - ahead + 1), total, "blocks", payload=(block, future.result(), broken))
         finally:
             closed.set()
 
 
 def _share(p: Progress, done: int, total: int) -> Progress:
     """Count the tiles of a block among all blocks."""
-    return Progress(max(1000 * done + 990 * p.done // max(p.total, 1), 0), total, p.message)
+    return Progress(max(1000 * done + 990 * p.done // max(p.total, 1), 0), total, "blocks")
 
 
 def _maps(ready: Ready, block: Block) -> Job[tuple[NDArray[np.float32] | None, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from napari_unet.infer.scale import as_fraction, find_scale
 from napari_unet.infer.seen import must_segment, said, see
 from napari_unet.infer.stitch import Stitching
 from napari_unet.infer.tiles import within
-from napari_unet.jobs import Job, Progress, T, as_part, run
+from napari_unet.jobs import Job, Progress, as_part, run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -229,14 +230,17 @@ def segment_job(
         [w.stop - w.start for w in wanted], np.uint8 if model.task == "classes" else np.uint32
     )
     broken = 0
-    for done, block in enumerate(each):
-        found, bad = yield from _counted(blocks.look(ready, block, faces[block.place]), done, len(each))
-        labels[within(block.write, wanted)] = found.labels
-        stitching.add(block.place, found)
-        broken += bad
-        if first is not None and len(each) > 1:
-            part = Part(block.write, blocks.apart(found.labels, done + 1))
-            yield Progress(1000 * (done + 1), 1000 * len(each), "tiles", payload=part)
+    with closing(blocks.look_all(ready, each, faces)) as looks:
+        for progress in looks:
+            part = None
+            if progress.payload is not None:
+                block, found, bad = progress.payload
+                labels[within(block.write, wanted)] = found.labels
+                stitching.add(block.place, found)
+                broken += bad
+                if first is not None and len(each) > 1:
+                    part = Part(block.write, blocks.apart(found.labels, progress.done // 1000))
+            yield replace(progress, payload=part)
     if model.task == "instances":
         numbers = stitching.numbers()
         for block in each:
@@ -332,8 +336,3 @@ def with_thresholds(model: Model, settings: SegmentSettings) -> Model:
     keys = ("foreground", "seed", "boundary", "min_size")
     own = {key: getattr(settings, key) for key in keys if getattr(settings, key) is not None}
     return replace(model, decode=replace(model.decode, **own)) if own else model
-
-
-def _counted(job: Job[T], done: int, total: int) -> Job[T]:
-    """Count the tiles of one block among those of all."""
-    return as_part(job, lambda p: Progress(done * p.total + p.done, total * p.total, p.message))

@@ -94,7 +94,7 @@ def held(monkeypatch: pytest.MonkeyPatch):
             if len(seen) == 2:
                 while not gate.is_set():
                     time.sleep(0.005)
-                    yield Progress(1, 4, "tiles")
+                    yield Progress(1, 4, "blocks")
             return (yield from real(*given))
 
         return job
@@ -159,7 +159,7 @@ def test_what_is_painted_meanwhile_stays(at, held, monkeypatch: pytest.MonkeyPat
     at.click(at.many.start)
     at.wait(lambda: at.many.lines.count() == 1)
     at.wait(lambda: at.many.bar.text().startswith("image 2 of 2"))
-    at.wait(lambda: at.many.note.text() == "b: tile 1 of 4 …")
+    at.wait(lambda: at.many.note.text() == "b: finding objects, 25 % …")
     assert not at.dock.segment.start.isEnabled()
     labels.data_setitem(tuple(np.nonzero(np.ones((10, 10)))), 77)
     held.set()
