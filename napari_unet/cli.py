@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -40,7 +39,6 @@ from napari_unet.terminal import (
 
 if TYPE_CHECKING:
     from napari_unet.jobs import Progress
-    from napari_unet.learn.metrics import Scores
 
 app = typer.Typer(
     cls=Commands,
@@ -232,7 +230,7 @@ def evaluate(
     typer.echo(scores.table(per_image=per_image), err=to_stderr)
     width = max(map(len, by_modality), default=0)
     for kind, part in by_modality.items():
-        typer.echo(f"{kind:<{width}}  {_one_line(part)}", err=to_stderr)
+        typer.echo(f"{kind:<{width}}  {part.line()}", err=to_stderr)
     write_json(
         json_,
         {
@@ -243,14 +241,6 @@ def evaluate(
             "by_modality": {kind: part.to_dict() for kind, part in by_modality.items()},
         },
     )
-
-
-def _one_line(scores: Scores) -> str:
-    n = f"{len(scores.per_image):4d} image{'s' if len(scores.per_image) != 1 else ' '}"
-    if not scores.ap:
-        return f"{n}  Dice {scores.dice:.3f}  IoU {scores.iou:.3f}"
-    ap = f"AP.50 {scores.ap[0]:.3f}  .75 {scores.ap[5]:.3f}  .90 {scores.ap[8]:.3f}"
-    return f"{n}  {ap}  mean AP.50 {scores.mean_ap[0]:.3f}  PQ {scores.pq:.3f}  Dice {scores.dice:.3f}"
 
 
 @app.command(
@@ -379,22 +369,11 @@ def doctor(json_: JsonOption = None) -> None:
     Versions, devices, memory, display, models; and what to do about each problem. The exit code is 0 if images
     can be segmented here, else 1.
     """
-    from napari_unet.doctor import examine
+    from napari_unet.doctor import examine, report
 
     check_json(json_)
     findings = examine()
-    width = max(len(finding.what) for finding in findings)
-    for finding in findings:
-        typer.echo(f"{finding.mark} {finding.what:<{width}}  {finding.value}", err=json_ == "-")
-        if finding.mend:
-            typer.echo(f"  {'':<{width}}  -> {finding.mend}", err=json_ == "-")
-    count = Counter(finding.level for finding in findings)
-    summary = "Nothing is to be mended."
-    if count["problem"]:
-        summary = "Mend what is marked with ! to segment images."
-    elif count["note"]:
-        summary = "Images can be segmented here; what is marked with - can be mended too."
-    typer.echo(summary, err=json_ == "-")
+    typer.echo(report(findings), err=json_ == "-")
     write_json(json_, [finding.to_dict() for finding in findings])
-    if count["problem"]:
+    if any(finding.level == "problem" for finding in findings):
         raise typer.Exit(1)

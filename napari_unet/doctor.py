@@ -18,7 +18,7 @@ from napari_unet.model import Model, shipped
 from napari_unet.model_file import code_version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 DISTRIBUTION = "napari-unet-live"
 NAMESAKE = "napari-unet"  # another group's plugin, whose files lie in a folder of the same name
@@ -79,6 +79,24 @@ def examine() -> list[Finding]:
         *_models(),
         *_folders(),
     ]
+
+
+def report(findings: Sequence[Finding]) -> str:
+    """Write the findings as lines of text, and what to do about them as the last one."""
+    width = max(len(finding.what) for finding in findings)
+    lines = []
+    for finding in findings:
+        lines.append(f"{finding.mark} {finding.what:<{width}}  {finding.value}")
+        if finding.mend:
+            lines.append(f"  {'':<{width}}  -> {finding.mend}")
+    levels = {finding.level for finding in findings}
+    if "problem" in levels:
+        lines.append("Mend what is marked with ! to segment images.")
+    elif "note" in levels:
+        lines.append("Images can be segmented here; what is marked with - can be mended too.")
+    else:
+        lines.append("Nothing is to be mended.")
+    return "\n".join(lines)
 
 
 def _packages() -> Iterator[Finding]:

@@ -47,6 +47,8 @@ BELOW = {
 }
 
 # Model's plain methods hand over to the wings that do the work: only there may an import go up.
+LONGEST = 410  # lines of a file; a longer one holds two things
+
 UPWARDS = {f"Model.{method}": {"infer", "learn"} for method in ("predict", "segment", "fit", "evaluate")}
 
 NO_SCREEN = {"napari", "qtpy", "PyQt5", "PyQt6", "PySide6", "magicgui", "superqt", "pyqtgraph", "vispy"}
@@ -196,6 +198,11 @@ def named(*rooms: str) -> list[str]:
 def test_each_module_is_in_a_room_of_the_plan() -> None:
     strangers = {room(name) for name in modules(HOUSE)} - BELOW.keys()
     assert not strangers, "give the new room its place in BELOW, and in docs/architecture.md"
+
+
+def test_no_file_holds_two_things() -> None:
+    lines = {name: len(path.read_text(encoding="utf-8").splitlines()) for name, path in modules(HOUSE).items()}
+    assert {name: n for name, n in lines.items() if n > LONGEST} == {}, "split it into files with one purpose each"
 
 
 def test_imports_run_downwards() -> None:

@@ -10,7 +10,8 @@ from napari_unet.errors import UnetError, in_words
 from napari_unet.exchange.blockwise import LARGE, Result, finish, is_large, segment_blockwise
 from napari_unet.exchange.files import segment_file, title
 from napari_unet.exchange.work import under_way
-from napari_unet.infer.read import fields, read_image
+from napari_unet.infer.ome_zarr import fields
+from napari_unet.infer.read import read_image
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from napari_unet.exchange.blockwise import Result, is_large, segment_blockwise
 from napari_unet.exchange.labels import ENDING, stem_of, target_of, write_tiff, written_here
 from napari_unet.exchange.ome_zarr import write_zarr
 from napari_unet.infer.image import check_axes
-from napari_unet.infer.read import list_images, plate_of, read_image, read_labels
+from napari_unet.infer.ome_zarr import plate_of
+from napari_unet.infer.read import list_images, read_image, read_labels
 from napari_unet.infer.segment import segment_job
 from napari_unet.jobs import Job, Progress, run
 from napari_unet.model import Model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import tifffile
 
-from napari_unet.infer.read import plate_of
+from napari_unet.infer.ome_zarr import plate_of
 from napari_unet.model_file import code_version
 from napari_unet.whole import write_whole
 

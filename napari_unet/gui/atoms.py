@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
 
 
 def painted(layer: Labels, atoms: list[Any]) -> tuple[Region, NDArray[Any], NDArray[Any]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_unet.errors import DataError, UnetError, in_words
 from napari_unet.gui import runs
-from napari_unet.gui.layers import whole
+from napari_unet.gui.regions import whole
 from napari_unet.jobs import Job, Progress, as_part
 
 if TYPE_CHECKING:

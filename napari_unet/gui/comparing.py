@@ -19,9 +19,10 @@ from qtpy.QtWidgets import (
 
 from napari_unet.errors import ImageError
 from napari_unet.gui import runs
-from napari_unet.gui.layers import keep_active, placement, region_of
+from napari_unet.gui.layers import keep_active, placement
 from napari_unet.gui.look import button, in_digits, label, row, say
 from napari_unet.gui.marks import tile_mark
+from napari_unet.gui.regions import region_of
 from napari_unet.infer.segment import SegmentSettings
 from napari_unet.learn.compare import CHANGED, GAINED, LOST
 from napari_unet.learn.corrections import State
@@ -29,8 +30,9 @@ from napari_unet.learn.corrections import State
 if TYPE_CHECKING:
     from napari.layers import Labels
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
     from napari_unet.jobs import Progress
     from napari_unet.learn.metrics import Scores

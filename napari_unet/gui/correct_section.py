@@ -9,11 +9,12 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QComboBox, QFormLayout, QSizePolicy, QWidget
 
 from napari_unet.errors import ImageError
-from napari_unet.gui.layers import LONGEST, lay_over, region_of
+from napari_unet.gui.layers import lay_over
 from napari_unet.gui.look import Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.marks import BLOCK, DEEP, object_mark, tile_mark
 from napari_unet.gui.next import Next
 from napari_unet.gui.outlines import Legend, Outlines
+from napari_unet.gui.regions import LONGEST, region_of
 from napari_unet.gui.results import add_labels
 from napari_unet.gui.toolbox import Toolbox
 from napari_unet.gui.windows import WINDOW
@@ -22,8 +23,8 @@ from napari_unet.learn.corrections import State
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_unet.gui.layers import Part, Region
     from napari_unet.gui.marks import Mark
+    from napari_unet.gui.regions import Part, Region
     from napari_unet.gui.segment_large import SegmentLarge
     from napari_unet.gui.session import Session
 

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_unet.exchange.blockwise import Result
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Region
     from napari_unet.infer.segment import SegmentSettings
 
 SMALLEST = 2048  # side in pixels of the smallest level: about a screen

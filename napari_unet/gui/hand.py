@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 from psygnal import Signal
 
 from napari_unet.errors import DataError, ImageError
-from napari_unet.gui.layers import region_of
 from napari_unet.gui.notices import binding
+from napari_unet.gui.regions import region_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from napari.layers import Labels
 
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
 

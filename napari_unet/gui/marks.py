@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy import ndimage as ndi
 
-from napari_unet.gui.layers import LONGEST, clamp
+from napari_unet.gui.regions import LONGEST, clamp
 from napari_unet.learn.corrections import State
 from napari_unet.store.actions import Action, Runs
 
 if TYPE_CHECKING:
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
     from napari_unet.learn.stopping import Review
 
     NDArray = np.ndarray[Any, np.dtype[Any]]

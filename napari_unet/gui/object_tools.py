@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, UnetError
-from napari_unet.gui.layers import region_of
+from napari_unet.gui.regions import region_of
 from napari_unet.gui.seams import Seams
 from napari_unet.learn import objects
 from napari_unet.learn.objects import Edit
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_unet.gui.hand import Hand
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
 
 AT_ONCE: dict[str, Callable[[NDArray[Any], int], Edit]] = {

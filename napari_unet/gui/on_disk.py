@@ -11,9 +11,9 @@ from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.errors import DataError
 from napari_unet.exchange.labels import SOFTWARE
-from napari_unet.gui.layers import overlap, whole
 from napari_unet.gui.notices import tell
 from napari_unet.gui.pyramid import Pyramid, Redraw, at_level
+from napari_unet.gui.regions import overlap, whole
 from napari_unet.gui.worker import Worker
 from napari_unet.gui.writing import put
 from napari_unet.jobs import Progress
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Job
 

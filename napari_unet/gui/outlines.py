@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
     from napari_unet.gui.marks import Mark
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.strokes import Annotation
 
 DASHES = "#ffffff", "#000000"  # labels have all other colours; one of the two is seen on any image

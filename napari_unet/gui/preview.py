@@ -13,9 +13,10 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_unet.errors import ImageError, UnetError, in_words
 from napari_unet.gui.hand import is_down
-from napari_unet.gui.layers import clamp, keep_active, placement, region_of
+from napari_unet.gui.layers import keep_active, placement
 from napari_unet.gui.look import label, say
 from napari_unet.gui.models import ModelEntry
+from napari_unet.gui.regions import clamp, region_of
 from napari_unet.gui.runs import segment_part
 from napari_unet.infer.segment import SegmentSettings
 from napari_unet.jobs import Job, Progress
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
     from napari_unet.learn.preview import Look
     from napari_unet.model import Model

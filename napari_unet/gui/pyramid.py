@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
-from napari_unet.gui.layers import overlap, shape_of_region
+from napari_unet.gui.regions import overlap, shape_of_region
 from napari_unet.infer.lazy import LazyArray
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
+    from napari_unet.gui.regions import Region
 
 KEPT = 2**23  # pixels of a level that is held in memory: napari reads the smallest one whole at each refresh
 OFTEN = 300  # ms between two refreshes: one takes some ten

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, UnetError
-from napari_unet.gui.layers import around
 from napari_unet.gui.object_tools import STILL, Line
+from napari_unet.gui.regions import around
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

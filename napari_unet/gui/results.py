@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.gui.layers import placement, whole
+from napari_unet.gui.layers import placement
+from napari_unet.gui.regions import whole
 from napari_unet.store.actions import Runs
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_unet.errors import DataError, ImageError, ModelFileError
-from napari_unet.gui.layers import around, shape_of_region
+from napari_unet.gui.regions import around, shape_of_region
 from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.store.actions import Action, Runs
 
@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.strokes import Annotation
     from napari_unet.infer.doubt import Doubts
     from napari_unet.infer.segment import SegmentSettings

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.infer.seen import Seen

@@ -15,9 +15,10 @@ from napari_unet.errors import DataError, ImageError
 from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
 from napari_unet.gui.growing import FIRST, Written, to_disk
-from napari_unet.gui.layers import ONLY_SEEN, clamp, keep_active, placement, remove
+from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
 from napari_unet.gui.on_disk import OnDisk, arrays_of, opened
 from napari_unet.gui.pyramid import Pyramid
+from napari_unet.gui.regions import clamp
 from napari_unet.gui.results import add_labels
 from napari_unet.infer.segment import SegmentSettings
 
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 
     from napari_unet.gui.forms import Form
     from napari_unet.gui.growing import Growing
-    from napari_unet.gui.layers import Part, Region, Source
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Part, Region
     from napari_unet.gui.session import Session
     from napari_unet.jobs import Job
 

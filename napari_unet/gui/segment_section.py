@@ -15,9 +15,9 @@ from napari_unet.gui.batch_section import BatchSection
 from napari_unet.gui.forms import Form
 from napari_unet.gui.growing import FIRST, Growing, in_memory
 from napari_unet.gui.hand import is_down
-from napari_unet.gui.layers import Part, clamp, region_of
 from napari_unet.gui.look import Fold, Step, Theme, button, label, row, say, set_property
 from napari_unet.gui.pace import Pace, in_words
+from napari_unet.gui.regions import Part, clamp, region_of
 from napari_unet.gui.results import CUT, WAIT, add_result, dropped, write_result
 from napari_unet.gui.segment_large import SegmentLarge
 from napari_unet.gui.writing import MOST, TileWriter
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.regions import Region
     from napari_unet.gui.session import Session
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Job, Progress

@@ -1,4 +1,4 @@
-"""What the sections of the dock share: image, model, labels, the job that runs; made by the dock, handed down."""
+"""What the sections of the dock share: image, model, labels and the job that runs; made by the dock, handed down."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 from psygnal import Signal
 
 from napari_unet.errors import UnetError
-from napari_unet.gui.journals import Leftovers, SessionJournal
+from napari_unet.gui.journals import SessionJournal
 from napari_unet.gui.layers import ONLY_SEEN, Source, choices_of_axes, is_image, look_at
+from napari_unet.gui.leftovers import Leftovers
 from napari_unet.gui.models import ModelEntry, known_models
-from napari_unet.gui.notices import Told, tell
+from napari_unet.gui.one_job import OneJob
 from napari_unet.gui.strokes import Annotation
-from napari_unet.gui.worker import Worker, hurry, rest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,15 +23,13 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_unet.gui.on_disk import OnDisk
-    from napari_unet.jobs import Job, Progress
     from napari_unet.learn.train import TrainResult
     from napari_unet.store.actions import Action, Runs
 
 KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
-PATIENCE = 5.0  # seconds that closing waits for a job to end; a training step takes less
 
 
-class Session:
+class Session(OneJob):
     """The state behind the dock.
 
     Parameters
@@ -45,11 +43,10 @@ class Session:
     models_changed = Signal()
     labels_changed = Signal()  # another labels layer
     corrections_changed = Signal()
-    busy_changed = Signal()
-    progressed = Signal(object)  # Progress
     result_changed = Signal()  # a fine-tuned model waits for Keep or Discard, or no longer
 
     def __init__(self, viewer: Viewer) -> None:
+        super().__init__()
         self.viewer = viewer
         self.models: list[ModelEntry] = known_models()
         self.model: ModelEntry | None = self.models[0] if len(self.models) > 1 else None
@@ -59,17 +56,14 @@ class Session:
         self.choices: list[str] = []  # axes that the image may have
         self.channel: int | None = None
         self.diameter: float | None = None
-        self.busy = ""  # name of the job that runs
         self.result: TrainResult | None = None
         self.corrected = 0  # changes of corrections so far
         self.learned_from = 0  # that many of them a model has learned from
         self.learned = False  # a model was kept and the image not segmented since
-        self.closed = False
         self.gesture = False  # the mouse draws with a tool of ours
         self.thresholds: Callable[[], dict[str, Any]] = dict  # and device, as they were set in step 2
         self.leftovers = Leftovers()  # of earlier sessions
         self._journal = SessionJournal()
-        self._worker: Worker | None = None
         self._axes: dict[int, str] = {}  # by id of an image layer that is in the viewer
         self._settings: dict[int, tuple[int | None, float | None]] = {}
         self._pairs: dict[int, Labels] = {}
@@ -77,7 +71,6 @@ class Session:
         self._windows: dict[int, Source] = {}  # by id of a layer with labels of a part of such an image
         self.on_disk: dict[int, OnDisk] = {}  # by id of such an image: all of its labels
         self._annotations: dict[int, Annotation] = {}
-        self._done: Callable[[Any], None] | None = None
         self._take_over()
         self.leftovers.start()
         viewer.layers.events.removed.connect(self._on_removed)
@@ -337,73 +330,6 @@ class Session:
                     found.append((source, annotation))
         return found
 
-    # ---- jobs
-
-    def run(self, name: str, make: Callable[[], Job[Any]], done: Callable[[Any], None]) -> None:
-        """Run a job in a thread; one at a time.
-
-        Parameters
-        ----------
-        name : str
-            What it is, for the sections.
-        make : callable
-            Returns the job; called in the thread.
-        done : callable
-            Gets the result, in the main thread; not called if the job fails or is cancelled.
-        """
-        if self.busy or self.closed:
-            return
-        self.busy, self._done = name, done
-        hurry(self)
-        worker = self._worker = Worker(make)
-        worker.progressed.connect(self._on_progress)
-        worker.returned.connect(self._on_returned)
-        worker.failed.connect(self._on_failed)
-        worker.finished.connect(self._on_finished)
-        self.busy_changed.emit()
-        worker.start()
-
-    def cancel(self) -> None:
-        """End the job that runs, without a result."""
-        if self._worker is not None:
-            self._worker.cancel()
-
-    def pause(self, paused: bool) -> None:
-        """Let the job that runs wait at its next step, or go on."""
-        if self._worker is not None:
-            self._worker.pause(paused)
-            self.busy_changed.emit()
-
-    @property
-    def paused(self) -> bool:
-        """Whether the job that runs waits."""
-        return self._worker is not None and self._worker.paused
-
-    def _on_progress(self, progress: Progress) -> None:
-        if not self.closed and self.busy:
-            self.progressed.emit(progress)
-
-    def _on_returned(self, result: Any) -> None:
-        if not self.closed and self._done is not None:
-            with self.told():
-                self._done(result)
-
-    def _on_failed(self, error: Exception) -> None:
-        if not self.closed:
-            tell(error)
-
-    def _on_finished(self) -> None:
-        rest(self)
-        if self._worker is not None:
-            self._worker.join(PATIENCE)
-        self._worker, self._done, self.busy = None, None, ""
-        if not self.closed:
-            self.busy_changed.emit()
-
-    def told(self) -> Told:
-        """Return a context in which errors become notifications."""
-        return Told()
-
     def set_result(self, result: TrainResult | None) -> None:
         """Offer a fine-tuned model, or stop offering it."""
         self.result = result
@@ -437,10 +363,7 @@ class Session:
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):
                 getattr(self, name).disconnect()
-        if self._worker is not None:
-            self._worker.cancel()
-            self._worker.join(PATIENCE)
-            rest(self)
+        super().close()
         self._journal.end()
         self.leftovers.close()
 

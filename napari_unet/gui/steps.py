@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.gui.layers import overlap
 from napari_unet.gui.marks import called_right
+from napari_unet.gui.regions import overlap
 from napari_unet.learn.stopping import review
 from napari_unet.store.actions import Action, Runs
 
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from napari_unet.gui.layers import Region
     from napari_unet.gui.marks import Mark
     from napari_unet.gui.models import ModelEntry
+    from napari_unet.gui.regions import Region
     from napari_unet.learn.stopping import Review
 
 

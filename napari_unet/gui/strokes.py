@@ -1,4 +1,4 @@
-"""Which pixels of a labels layer a user vouches for, and the history of all that was done to it.
+"""The history of all that was done to a labels layer.
 
 Strokes of napari's tools, edits by ours, marks and runs of a model are entries of one log. napari's own history stays
 empty, since it knows only the first of them: its undo and redo, whoever calls them, walk this log.
@@ -13,9 +13,10 @@ import numpy as np
 from psygnal import Signal
 
 from napari_unet.gui import atoms
-from napari_unet.gui.layers import Region, overlap, shape_of_region, whole
 from napari_unet.gui.marks import called_right, mark_of
+from napari_unet.gui.regions import Region, whole
 from napari_unet.gui.steps import EARLIER, Lesson, Proposal, Step, known_before
+from napari_unet.gui.vouched import Vouched
 from napari_unet.gui.writing import TileWriter, is_large, put
 from napari_unet.learn.corrections import State
 from napari_unet.store.actions import Action, Log, Runs, bounds
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 ROWS = 1024  # of labels on disk that are read at once
 
 
-class Annotation:
+class Annotation(Vouched):
     """What is known by hand about one labels layer.
 
     Parameters
@@ -62,17 +63,14 @@ class Annotation:
         model: ModelEntry | None = None,
         done: Iterable[Action] = (),
     ) -> None:
+        super().__init__(layer.data.shape)
         self.layer = layer
         self.foreign = foreign
         self.page: Page | None = None  # of the session's journal
-        self.marks: list[Mark] = []
-        self.strokes = 0
-        self.painted: list[Region] = []  # boxes of all edits by hand and their undoing, so that only they are redrawn
         self.writer: TileWriter | None = None
         self.taken = 0  # numbers up to this one are those of objects beyond the layer
         self._largest: int | None = None  # of labels on disk, which are not read again and again
         self._changes = 0
-        self._painted = np.zeros(layer.data.shape, bool)
         self._data = layer.data
         self._proposal = Proposal(model)
         self.watch(model)
@@ -114,36 +112,6 @@ class Annotation:
     def version(self) -> tuple[int, ...]:
         """What is another one whenever labels, strokes or marks have changed; another slice to look at is no change."""
         return self._changes, id(self.layer.data)
-
-    @property
-    def tiles(self) -> int:
-        """How many tiles are confirmed."""
-        return sum(mark.state == State.CONFIRMED for mark in self.marks)
-
-    @property
-    def objects(self) -> int:
-        """How many objects are accepted."""
-        return sum(mark.state == State.ACCEPTED for mark in self.marks)
-
-    def known(self) -> bool:
-        """Return whether there is anything to learn from."""
-        return bool(self.marks) or self.strokes > 0
-
-    def state(self, region: Region | None = None) -> NDArray[np.uint8]:
-        """Return a `State` for each pixel of a region, a new ``uint8`` array."""
-        region = region or tuple(slice(0, n) for n in self._painted.shape)
-        result = np.zeros(shape_of_region(region), np.uint8)
-        for mark in sorted(self.marks, key=lambda mark: mark.state):
-            here, there = overlap(region, mark.region)
-            if here is not None:
-                known = True if mark.mask is None else mark.mask[there]
-                result[here] = np.where(known, np.uint8(mark.state), result[here])
-        result[self._painted[region]] = State.PAINTED
-        return result
-
-    def protected(self, region: Region) -> NDArray[np.bool_]:
-        """Return which pixels of a region no run may overwrite."""
-        return self.state(region) > State.UNKNOWN
 
     def largest(self) -> int:
         """Return the largest number in the labels, or about to be written, or taken by objects beyond them."""
@@ -329,29 +297,16 @@ class Annotation:
 
     def _apply(self, step: Step) -> None:
         """Know what a step tells."""
-        region, vouched = step.action.region, step.action.vouched
-        if step.mark is not None:
-            self.marks.append(step.mark)
-        elif vouched is not None:
-            there = vouched.unpack()
-            if step.fresh is None:
-                painted = self._painted[region]
-                step.fresh = Runs.pack(there & ~painted) if painted.any() else vouched
-            self._painted[region] |= there
-            self.painted.append(region)
-            self.strokes += step.strokes
+        self._vouch(step)
+        if step.fresh is not None:
             self._proposal.steps.append(step)
         elif step.proposal is not None:
             step.proposal, self._proposal = self._proposal, step.proposal
 
     def _revert(self, step: Step) -> None:
         """Know no longer what a step told; it is the last one."""
-        if step.mark is not None:
-            self.marks.pop()
-        elif step.fresh is not None:
-            self._painted[step.action.region] &= ~step.fresh.unpack()
-            self.painted.append(step.action.region)
-            self.strokes -= step.strokes
+        self._withdraw(step)
+        if step.fresh is not None:
             self._proposal.steps.pop()
         elif step.proposal is not None:
             step.proposal, self._proposal = self._proposal, step.proposal
@@ -403,21 +358,8 @@ class Annotation:
         self.settle()  # what was being written is for the old ones
         self.layer._reset_history()
         self._log, self._proposal, self.foreign = Log(), Proposal(self._proposal.model), True
-        if new.shape != old.shape:
-            self._painted = np.zeros(new.shape, bool)
-            self.marks, self.strokes, self.painted = [], 0, []
-        else:
-            if (box := bounds(self._painted)) is not None:
-                self._painted[box] &= _same(old, new, box)
-                self.painted.append(box)
-            self.marks = [mark for mark in self.marks if mark.agrees(_same(old, new, mark.region))]
-            self.strokes = self.strokes if self._painted.any() else 0
+        self._keep(old, new)
         if self.page is not None:
             self.page.again()
         self.replaced.emit()
         self._tell()
-
-
-def _same(old: Any, new: Any, region: Region) -> NDArray[np.bool_]:
-    """Return where in a region two arrays agree; zarr's do not compare pixels, and none is read as a whole."""
-    return np.asarray(np.asarray(old[region]) == np.asarray(new[region]))

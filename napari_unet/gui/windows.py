@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ImageError
-from napari_unet.gui.layers import clamp, level_of, region_of
+from napari_unet.gui.layers import level_of
+from napari_unet.gui.regions import clamp, region_of
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_unet.gui.layers import Region, Source
+    from napari_unet.gui.layers import Source
+    from napari_unet.gui.regions import Region
 
 WINDOW = 4096  # side in pixels of what is worked on at most: its labels are drawn at once in a tenth of a second
 # Windows begin and end at multiples of it, and so far beyond what is in view: objects that cross its edge are seen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 
-from napari_unet.gui.layers import Region, overlap, shape_of_region
+from napari_unet.gui.regions import Region, overlap, shape_of_region
 from napari_unet.store.actions import Parts, Runs
 
 if TYPE_CHECKING:

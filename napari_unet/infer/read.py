@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import struct
 import zlib
@@ -14,7 +13,8 @@ import numpy as np
 from napari_unet.errors import ImageError
 from napari_unet.infer.image import Image, check_axes, check_pixels, guess_axes
 from napari_unet.infer.lazy import LazyArray, Pixels, as_pixels, view
-from napari_unet.infer.tiff import LAZY_ABOVE, complete_axes, known, micrometres, read_tiff
+from napari_unet.infer.ome_zarr import fields, is_zarr, read_zarr
+from napari_unet.infer.tiff import LAZY_ABOVE, known, micrometres, read_tiff
 from napari_unet.whole import put_back
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ MICROSCOPES = (
     ".webp",
 )
 SUFFIXES = (*TIFF, ".png", ".jpg", ".jpeg", ".bmp", ".npy", ".zarr", *MICROSCOPES)
-ZARR_FILES = (".zgroup", ".zarray", "zarr.json")
 
 # What decoders raise for a file that is truncated or is not what its name says.
 _DAMAGED = (
@@ -144,12 +143,12 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         If the folder is not there or holds no image.
     """
     where = _existing(folder)
-    if not where.is_dir() or _is_zarr(where):
+    if not where.is_dir() or is_zarr(where):
         return fields(where) or [where]
     found = [
         entry
         for entry in where.iterdir()
-        if not entry.name.startswith(".") and (_is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
+        if not entry.name.startswith(".") and (is_zarr(entry) if entry.is_dir() else entry.suffix.lower() in SUFFIXES)
     ]
     if not found:
         raise ImageError(
@@ -157,32 +156,6 @@ def list_images(folder: str | os.PathLike[str]) -> list[Path]:
         )
     found.sort(key=lambda entry: _counted(entry.name))
     return [image for entry in found for image in fields(entry) or [entry]]
-
-
-def fields(plate: Path) -> list[Path]:
-    """Return the images of an OME-Zarr plate, well by well; [] of anything else."""
-    wells = [plate / well["path"] for well in _said(plate).get("plate", {}).get("wells", ())]
-    return [well / image["path"] for well in wells for image in _said(well).get("well", {}).get("images", ())]
-
-
-def plate_of(image: Path) -> Path | None:
-    """Return the OME-Zarr plate that an image is a field of, if it is one."""
-    plate = image.resolve().parent.parent.parent
-    return plate if _said(image.resolve().parent).get("well") and _said(plate).get("plate") else None
-
-
-def _said(folder: Path) -> dict[str, Any]:
-    """Return what the metadata file of a zarr group says about OME; {} without one."""
-    for name in ("zarr.json", ".zattrs"):
-        if (folder / name).is_file():
-            try:
-                attributes = json.loads((folder / name).read_text(encoding="utf-8"))
-            except (OSError, ValueError):  # whoever reads the image says what is wrong
-                return {}
-            attributes = attributes.get("attributes", {}) if name == "zarr.json" else attributes
-            said: dict[str, Any] = attributes.get("ome", attributes)
-            return said
-    return {}
 
 
 def _counted(name: str) -> list[tuple[int, str]]:
@@ -198,16 +171,12 @@ def _existing(path: str | os.PathLike[str]) -> Path:
     return where
 
 
-def _is_zarr(path: Path) -> bool:
-    return path.is_dir() and (path.suffix.lower() == ".zarr" or any((path / name).exists() for name in ZARR_FILES))
-
-
 def _load(path: Path, labels: bool) -> _Found:
     """Read with the reader for the suffix; whatever goes wrong becomes an ImageError."""
     suffix = path.suffix.lower()
     try:
-        if _is_zarr(path):
-            return _read_zarr(path, labels)
+        if is_zarr(path):
+            return read_zarr(path, labels)
         if path.is_dir():
             raise ImageError(f"{path} is a folder, expected one image: give a file, or an OME-Zarr folder.")
         if suffix in TIFF:
@@ -280,64 +249,6 @@ def _read_picture(path: Path, labels: bool) -> NDArray[Any]:
         if picture.mode in ("CMYK", "YCbCr", "LAB", "HSV") or (picture.mode == "P" and not labels):
             return np.asarray(picture.convert("RGB"))
         return np.asarray(picture)
-
-
-# ---- OME-Zarr
-
-
-def _read_zarr(path: Path, labels: bool) -> _Found:
-    """Read the first image of an OME-Zarr group (0.1 to 0.5) at full size, or a plain zarr array, lazily."""
-    try:
-        import zarr
-    except ImportError as error:
-        raise ImageError(f"{path} needs the package zarr to be read: pip install 'zarr>=3.1.3'.") from error
-    node: Any = zarr.open(str(path), mode="r")
-    if isinstance(node, zarr.Array):
-        names = getattr(node.metadata, "dimension_names", None) or ()
-        return node, _axis_letters(names, node), {}, ()
-    said = _ome(node)
-    if said.get("bioformats2raw.layout"):
-        return _read_zarr(path / "0", labels)
-    if labels and "image-label" not in said and "labels" in node:
-        choices = _ome(node["labels"]).get("labels", ())
-        if len(choices) > 1:
-            listed = ", ".join(choices)
-            raise ImageError(f"{path} holds several labels ({listed}), expected one: give {path}/labels/{choices[0]}.")
-        if choices:
-            put_back(path / "labels" / choices[0])
-            node = node[f"labels/{choices[0]}"]
-            said = _ome(node)
-    if "multiscales" not in said:
-        inside = [well["path"] + "/0" for well in said.get("plate", {}).get("wells", ())]
-        inside += [image["path"] for image in said.get("well", {}).get("images", ())]
-        inside += [str(name) for name in said.get("labels", ())] or sorted(node.keys())
-        mend = f"give one image inside it, such as {path}/{inside[0]}" if inside else "give the group of an image"
-        raise ImageError(f"{path} is a zarr group without an image of its own, expected OME-Zarr multiscales: {mend}.")
-    multiscale = said["multiscales"][0]
-    level = multiscale["datasets"][0]
-    array = node[level["path"]]
-    # a letter each up to version 0.3, nothing but tczyx up to 0.2
-    axes = [axis if isinstance(axis, dict) else {"name": axis} for axis in multiscale.get("axes", "tczyx")]
-    letters = _axis_letters([axis["name"] for axis in axes], array)
-    steps = [*level.get("coordinateTransformations", ()), *multiscale.get("coordinateTransformations", ())]
-    factors = np.prod([step["scale"] for step in steps if "scale" in step] or [[0.0] * array.ndim], axis=0)
-    units = [micrometres(axis.get("unit")) or 0 for axis in axes]
-    sizes = {letter: f * u for letter, f, u in zip(letters, factors, units, strict=True) if letter in "ZYX"}
-    names = [channel.get("label", "") for channel in said.get("omero", {}).get("channels", ())]
-    return array, letters, known(sizes), tuple(names) if any(names) else ()
-
-
-def _ome(group: Any) -> dict[str, Any]:
-    """Return the OME metadata of a zarr group: its attributes up to version 0.4, one of them in 0.5."""
-    attributes = group.attrs.asdict()
-    said: dict[str, Any] = attributes.get("ome", attributes)
-    return said
-
-
-def _axis_letters(names: Iterable[str | None], array: Pixels) -> str:
-    """Return our letters for the axis names of a zarr array."""
-    axes = "".join(name.upper() if name and len(name) == 1 else "?" for name in names) or "?" * len(array.shape)
-    return complete_axes(axes, array.shape, array.dtype)
 
 
 # ---- napari readers

@@ -186,6 +186,14 @@ class Scores(ImageScore):
             result |= {"mean_ap": _keyed(self.mean_ap), "ap50_interval": list(self.ap50_interval)}
         return result | {"per_image": [image.to_dict() for image in self.per_image]}
 
+    def line(self) -> str:
+        """Write the most important scores as one line of text."""
+        n = f"{len(self.per_image):4d} image{'s' if len(self.per_image) != 1 else ' '}"
+        if not self.ap:
+            return f"{n}  Dice {self.dice:.3f}  IoU {self.iou:.3f}"
+        ap = f"AP.50 {self.ap[0]:.3f}  .75 {self.ap[5]:.3f}  .90 {self.ap[8]:.3f}"
+        return f"{n}  {ap}  mean AP.50 {self.mean_ap[0]:.3f}  PQ {self.pq:.3f}  Dice {self.dice:.3f}"
+
     def table(self, *, per_image: bool = False) -> str:
         """Write the scores as a few lines of text, and with `per_image` one more line for each image."""
         n_images = f"{len(self.per_image)} image{'s' if len(self.per_image) != 1 else ''}"

@@ -1,8 +1,7 @@
-"""The journal of a session holds what was done, however the session ended, and does not stay for ever."""
+"""The journal of a session holds what was done, however the session ended."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import threading
@@ -13,7 +12,8 @@ import pytest
 from napari.layers import Labels
 
 from napari_unet.gui import journals
-from napari_unet.gui.journals import Leftovers, SessionJournal
+from napari_unet.gui.journals import SessionJournal
+from napari_unet.gui.leftovers import Leftovers
 from napari_unet.gui.marks import Mark
 from napari_unet.gui.strokes import Annotation
 from napari_unet.jobs import run
@@ -304,20 +304,6 @@ def test_a_session_ends_while_what_is_left_over_is_read(qtbot) -> None:
     left = leftovers()
     assert left.of("cells", SHAPE), "nobody holds it"
     left.close()
-
-
-def test_old_journals_and_too_many_are_removed() -> None:
-    journals.folder().mkdir(parents=True)
-    for i in range(journals.NEWEST + 5):
-        Journal(journals.folder() / f"2026-01-{i + 1:02}{journals.ENDED if i % 2 else journals.SUFFIX}").close()
-    newest = files()[-journals.NEWEST :]
-    os.utime(newest[7], (0, 0))
-    running = Journal(journals.folder() / f"2025-01-01{journals.SUFFIX}")
-    notes = journals.folder() / "notes.txt"
-    notes.write_text("mine")
-    journals.sweep()
-    assert files() == [running.path, *newest[:7], *newest[8:], notes]
-    running.close()
 
 
 KILLED = """

@@ -7,7 +7,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_unet.gui import journals
-from napari_unet.gui.journals import Leftovers
+from napari_unet.gui.leftovers import Leftovers
 from napari_unet.gui.session import Session
 from napari_unet.jobs import run
 from napari_unet.store.journal import DAMAGED

@@ -7,9 +7,9 @@ import pytest
 from qtpy.QtCore import Qt
 from scipy import ndimage as ndi
 
-from napari_unet.gui.layers import whole
 from napari_unet.gui.look import GOOD
 from napari_unet.gui.outlines import dashes
+from napari_unet.gui.regions import whole
 from napari_unet.learn.corrections import State
 
 PAINTED, CONFIRMED = "cells_unet_painted", "cells_unet_confirmed"

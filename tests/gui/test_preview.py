@@ -14,8 +14,8 @@ from qtpy.QtTest import QTest
 
 from napari_unet.errors import DeviceError
 from napari_unet.gui import preview, runs
-from napari_unet.gui.layers import shape_of_region
 from napari_unet.gui.models import ModelEntry
+from napari_unet.gui.regions import shape_of_region
 from napari_unet.jobs import Progress
 from napari_unet.learn import preview as looks
 from napari_unet.learn.train import TrainResult
