@@ -151,11 +151,8 @@ def test_flips_are_a_box_under_more(desk, monkeypatch: pytest.MonkeyPatch) -> No
     assert "mirrored" in box.toolTip()
     at.click(box)
     assert box.isChecked()
-    told: list[tuple[int, int]] = []
-    at.session.progressed.connect(lambda progress: told.append((progress.done, progress.total)))
     at.segment()
     assert looks[1:] == looks[:1] * 4
-    assert {total for _, total in told} <= {1, 4}
     at.click(box)
     at.segment()
     assert len(looks) == 6
