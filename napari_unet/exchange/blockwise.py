@@ -17,6 +17,7 @@ from napari_unet.exchange.ome_zarr import LabelImage
 from napari_unet.exchange.work import Work, begin, forget
 from napari_unet.infer import blocks
 from napari_unet.infer.seen import said
+from napari_unet.infer.segment import each_alone
 from napari_unet.infer.stitch import Found, Stitching
 from napari_unet.jobs import Job, Progress
 from napari_unet.whole import write_whole
@@ -191,7 +192,7 @@ def show_block(work: Work, image: LabelImage, block: Block) -> NDArray[Any] | No
     found, _ = _read_block(work, block, whole=True)
     if not found.labels.size:
         return None
-    labels = blocks.apart(found.labels, work.blocks.index(block) + 1)
+    labels = blocks.apart(found.labels, work.order[block.place] + 1)
     image.write(block.write, labels)
     return labels
 
@@ -236,17 +237,19 @@ def finish(
         yield Progress(done, len(each), "writing blocks")
     ready = work.ready
     yield Progress(len(each), len(each), "writing")
+    work.about_to_place()
     if target.suffix == ".tif":
         stream_tiff(target, image, f"{work.plan['name']}_labels")
     else:
         image.put_in_place({"model": ready.used.name, "version": ready.used.version, "largest": objects})
-    forget(target)
+    forget(work)
     found: dict[str, Any] = {"objects": objects}
     if ready.model.task == "classes":
         pixels = prod(ready.seen.shape)
         counts[0] += pixels - counts.sum()  # of empty blocks nothing was written
         found = {"shares": {name: int(n) / pixels for name, n in zip(ready.model.classes, counts, strict=True)}}
-    notes = (*ready.seen.notes, *ready.notes, *said(broken))
+    everything = [slice(0, n) for n in ready.seen.shape]
+    notes = (*ready.seen.notes, *ready.notes, *each_alone(ready, everything), *said(broken))
     return Result(found, notes, time.perf_counter() - began, ready.used.name)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import tempfile
+from contextlib import suppress
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -92,16 +94,19 @@ def stream_tiff(path: Path, image: LabelImage, name: str = "") -> None:
             whole[: part.shape[0], : part.shape[1]] = part
             yield whole
 
-    temporary = path.with_name(f".{path.name}.writing")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)  # tifffile asks a file for its name
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb") as file:
             described = _described(shape, array.dtype, axes, image.scale, name)
             tifffile.imwrite(file, tiles(), shape=shape, dtype=array.dtype, tile=side, maxworkers=1, **described)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # mkstemp makes files that only their owner may read
         os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
 
 
 def written_here(path: Path) -> bool:

@@ -1,8 +1,8 @@
 """What is under way for a large image: planned once, in a hidden folder beside the target.
 
 The folder holds the plan, the model, and a file for each block that is done, so several programs can work on one image,
-on one machine or on many that share a disk. The plan holds all that is measured or chosen: labels do not depend on who
-did a block.
+on one machine or on many that share a disk. The plan holds all that is measured or chosen: who did a block makes no
+difference, as long as all compute in the same precision.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import os
 import re
 import shutil
 import tempfile
+import time
 import zlib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,6 +38,7 @@ from napari_unet.whole import write_whole
 if TYPE_CHECKING:
     from napari_unet.infer.tiles import Block
 
+IDLE = 3600  # seconds without a new block, after which what was planned with other settings is taken for given up
 CHUNK = {1: 2**18, 2: 1024, 3: 64}  # side of the pieces that a block consists of on disk
 
 
@@ -99,6 +102,24 @@ class Work:
         """Where a block lies once it is done."""
         return self.folder / "blocks" / f"{'_'.join(map(str, block.place))}.npz"
 
+    @property
+    def placed(self) -> bool:
+        """Whether the labels are in place, and the program was killed before it could remove the folder."""
+        try:
+            before = json.loads((self.folder / "placing.json").read_text())
+        except (OSError, ValueError):
+            return False
+        return bool(before != _identity(self.target))
+
+    def about_to_place(self) -> None:
+        """Remember what lies where the labels are to go, so that `placed` can tell."""
+        write_whole(self.folder / "placing.json", json.dumps(_identity(self.target)).encode())
+
+    @cached_property
+    def order(self) -> dict[tuple[int, ...], int]:
+        """Which of the blocks stands at each place."""
+        return {block.place: i for i, block in enumerate(self.blocks)}
+
     def missing(self) -> list[Block]:
         """Return the blocks that are not done."""
         there = {path.name for path in (self.folder / "blocks").iterdir()}
@@ -153,8 +174,9 @@ def begin(
     key = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:8]
     work = Work(target.parent / f".{target.name}.{key}.parts", given)
     if _is_whole(work):
-        return work
-    shutil.rmtree(work.folder, ignore_errors=True)  # damaged
+        if not work.placed:
+            return work
+        forget(work)
     yield Progress(0, 1, f"reading {image.name}")
     picture = image if isinstance(image, Image) else read_image(image)
     named = check_axes(axes, picture.data.shape, image.name) if axes else picture.axes
@@ -185,16 +207,18 @@ def begin(
 def _put(work: Work, plan: dict[str, Any], model: Model) -> None:
     """Put a planned folder in place, whole; if another program was quicker, its plan is the one that counts."""
     work.folder.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(dir=work.folder.parent, prefix=f".{plan['target']}.", suffix=".parts"))
+    beside = Path(tempfile.mkdtemp(dir=work.folder.parent, prefix=f".{plan['target']}.", suffix=".planning"))
     try:
         (beside / "blocks").mkdir()
         model.save(beside / "model.unet")
         write_whole(beside / "plan.json", json.dumps(plan, indent=1).encode())
         beside.chmod(0o755)  # mkdtemp makes folders that only their owner may open
-        os.rename(beside, work.folder)
-    except OSError:  # no system renames a folder to one that is there and holds something
-        if not _is_whole(work):
-            raise
+        try:
+            os.rename(beside, work.folder)
+        except OSError:  # no system renames a folder to one that is there and holds something
+            if not _is_whole(work):  # damaged
+                os.rename(work.folder, beside / "damaged")
+                os.rename(beside, work.folder)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -208,24 +232,44 @@ def _is_whole(work: Work) -> bool:
 
 
 def under_way(folder: Path) -> list[Work]:
-    """Return what was begun in a folder and not finished: for each target what was planned last."""
-    found = (Work(each) for each in folder.glob(".*.parts"))
-    begun = sorted(filter(_is_whole, found), key=lambda work: (work.folder / "plan.json").stat().st_mtime)
-    return [*{work.target: work for work in begun}.values()]
+    """Return what was begun in a folder for image files and not finished: for each target what was planned last."""
+    begun: list[tuple[float, Work]] = []
+    for each in folder.glob(".*.parts"):
+        work = Work(each)
+        with suppress(OSError):  # finished meanwhile
+            if _is_whole(work) and Path(work.plan["image"]).is_absolute():
+                if work.placed:
+                    forget(work)
+                else:
+                    begun.append(((each / "plan.json").stat().st_mtime, work))
+    begun.sort(key=lambda each: each[0])
+    return [*{work.target: work for _, work in begun}.values()]
 
 
-def forget(target: Path) -> None:
-    """Remove all that was under way for a target, with other settings too."""
+def forget(work: Work) -> None:
+    """Remove what was under way, and what was begun for the same target with other settings and given up."""
+    target = work.target
     ours = re.compile(re.escape(f".{target.name}.") + r"\w{8}\.parts")
     for folder in [each for each in target.parent.iterdir() if ours.fullmatch(each.name)]:
-        (folder / "plan.json").unlink(missing_ok=True)  # first: without it the folder counts for nothing
-        shutil.rmtree(folder, ignore_errors=True)
+        with suppress(OSError):
+            if folder == work.folder or time.time() - (folder / "blocks").stat().st_mtime > IDLE:
+                (folder / "plan.json").unlink(missing_ok=True)  # first: without it the folder counts for nothing
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _identity(target: Path) -> list[int] | None:
+    """Return what tells a file or folder from another one of its name; None if there is none."""
+    try:
+        stat = target.stat()
+    except OSError:
+        return None
+    return [stat.st_ino, stat.st_ctime_ns]
 
 
 def _changed(image: Path | Image) -> list[int]:
     """Return what tells that an image is another one than before."""
     if isinstance(image, Image):
-        return [*image.data.shape, zlib.crc32(sampled(image.data, 2**16).tobytes())]
+        return [*image.data.shape, zlib.crc32(sampled(image.data, 2**20).tobytes())]
     file = next((image / name for name in ("zarr.json", ".zattrs", ".zarray") if (image / name).is_file()), image)
     stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns]

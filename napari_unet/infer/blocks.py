@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections import deque
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
-from math import ceil
+from math import ceil, prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_unet.infer.device import pick_device
+from napari_unet.infer.device import free_memory, pick_device
 from napari_unet.infer.image import resize
 from napari_unet.infer.instances import decode_classes, decode_instances
 from napari_unet.infer.predict import flat_maps, longest_side, predict_tiles
@@ -32,9 +32,10 @@ if TYPE_CHECKING:
 # Pixels that a block writes. Its maps and labels are held at once, about 25 bytes for each; larger ones look at less
 # margin, and 4096 is four pieces of a label image on disk.
 PIXELS = {1: 2**24, 2: 4096**2, 3: 256**3}
-# Pixels that are cut into objects at once, by one thread: about 40 bytes for each. In stacks the margins of smaller
-# ones would be more than what they hold.
+# Pixels that are cut into objects at once, by one thread, and how many bytes each takes where all is foreground. In
+# stacks the margins of smaller ones would be more than what they hold.
 PART = {1: 2**20, 2: 1024**2, 3: 256**3}
+BYTES = 120
 WIDE = 30.0  # pixels: a typical object, where neither user nor model says
 SEEN = 2  # widths of an object: one that crosses the end of a block is seen whole, and so are those that touch it
 OVERLAP = ("cuda",)  # devices that compute on while the processor cuts objects apart; others would only share it
@@ -80,11 +81,15 @@ def apart(labels: NDArray[Any], number: int) -> NDArray[Any]:
 
 
 def margin_of(ready: Ready) -> int:
-    """Return how many pixels of its neighbours a block sees: the objects that cross its ends; none for classes."""
+    """Return how many pixels of its neighbours a block sees: the objects that cross its ends; none for classes.
+
+    No more than a quarter of a block, so that memory does not grow with the objects.
+    """
     if ready.model.task == "classes":
         return 0
     width = ready.settings.diameter or (ready.model.diameter or WIDE) / ready.factor
-    return 2 * ceil(SEEN * width / 2)
+    most = round(PIXELS[ready.model.ndim] ** (1 / ready.model.ndim)) // 4
+    return 2 * ceil(min(SEEN * width, most) / 2)
 
 
 def faces_of(ready: Ready, blocks: Sequence[Block]) -> dict[Any, dict[tuple[int, int], int]]:
@@ -245,7 +250,8 @@ def decode_parts(
             block, decode_instances(maps[(slice(None), *block.view)], classes, model.decode, ends), faces[block.place]
         )
 
-    with ThreadPoolExecutor(_threads()) as pool:
+    largest = max(prod(v.stop - v.start for v in block.view) for block in blocks)
+    with ThreadPoolExecutor(_threads(largest)) as pool:
         under_way: dict[Future[Found], Block] = {pool.submit(one, block): block for block in blocks}
         try:
             while under_way:
@@ -262,10 +268,13 @@ def decode_parts(
     return labels
 
 
-def _threads() -> int:
+def _threads(pixels: int) -> int:
+    """Return how many threads may cut parts of so many pixels into objects: a quarter of the free memory is theirs."""
     import torch
 
-    return torch.get_num_threads()  # what a user has set by OMP_NUM_THREADS
+    free = free_memory()
+    most = torch.get_num_threads()  # what a user has set by OMP_NUM_THREADS
+    return most if free is None else max(min(most, free // (4 * BYTES * pixels)), 1)
 
 
 def _nothing(model: Model, value: float, device: str) -> bool:

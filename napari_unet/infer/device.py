@@ -10,6 +10,7 @@ from napari_unet.errors import DeviceError
 if TYPE_CHECKING:
     import torch
 
+CGROUP = "/sys/fs/cgroup/memory"
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -62,9 +63,11 @@ def free_memory(device: torch.device | None = None) -> int | None:
         if not found:
             return None
         free = 1024 * int(found[0])
-    limit, used = (system_lines(f"/sys/fs/cgroup/memory.{name}") for name in ("max", "current"))
+    limit, used = (system_lines(f"{CGROUP}.{name}") for name in ("max", "current"))
     if limit and used and limit[0].isdecimal():
-        free = min(free, int(limit[0]) - int(used[0]))
+        # files that were read count as used until something else wants the room
+        cached = [int(n) for n in (line.split()[1] for line in system_lines(f"{CGROUP}.stat") if "active_file" in line)]
+        free = min(free, max(int(limit[0]) - int(used[0]) + sum(cached), 0))
     return free
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import product
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy import ndimage as ndi
@@ -111,17 +111,18 @@ class _Hills:
         """Let each pixel climb."""
         rimmed = np.pad(relief, 1, constant_values=FLOOR)
         flat, strides = rimmed.ravel(), [n // rimmed.itemsize for n in rimmed.strides]
-        place = np.flatnonzero(flat > FLOOR)
+        small: Any = np.int32 if len(flat) < 2**31 else np.intp  # half the memory
+        place = np.flatnonzero(flat > FLOOR).astype(small)
         offsets = sorted(int(np.dot(steps, strides)) for steps in product((-1, 0, 1), repeat=relief.ndim))
         highest = np.full(len(place), FLOOR, np.float32)
-        there = np.zeros(len(place), np.intp)
+        there = np.zeros(len(place), small)
         for offset in offsets:  # rising, so that of equal heights the last counts and no two point at each other
             height = flat[place + offset]
             better = height >= highest
             np.copyto(highest, height, where=better)
             np.copyto(there, place + offset, where=better)
-        number = np.zeros(len(flat), np.intp)
-        number[place] = np.arange(len(place))
+        number = np.zeros(len(flat), small)
+        number[place] = np.arange(len(place), dtype=small)
         above = number[there]
         while True:
             higher = above[above]
@@ -155,13 +156,13 @@ def _joined(hills: _Hills, rise: float) -> NDArray[np.intp]:
 def _saddles(hills: _Hills) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
     """Return the pairs of basins that touch, and how high the highest way between the two runs."""
     count, heights = len(hills.tops), hills.relief[hills.place]
-    basins = np.full(len(hills.relief), -1, np.intp)
+    basins = np.full(len(hills.relief), -1, hills.basin.dtype)
     basins[hills.place] = hills.basin
     keys, values = [], []
     for offset in hills.offsets:
         other = basins[hills.place + offset]
         meet = np.flatnonzero((other >= 0) & (other != hills.basin))
-        a, b = hills.basin[meet], other[meet]
+        a, b = hills.basin[meet].astype(np.int64), other[meet].astype(np.int64)
         keys.append(np.minimum(a, b) * count + np.maximum(a, b))
         values.append(np.minimum(heights[meet], hills.relief[hills.place[meet] + offset]))
     pairs, which = np.unique(np.concatenate(keys), return_inverse=True)

@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
+import threading
+import weakref
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from napari_unet.infer.device import half_precision
 from napari_unet.infer.engine import pixel
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
@@ -44,6 +45,7 @@ class OpenVINO:
         self._network, self._limits = fold(network), limits or {}
         self._depth, self._ndim = network.config.depth, network.config.ndim
         self._any = self._compile(_graph(self._network, self._limits))  # tiles of any size
+        self._lock, self._running = threading.RLock(), 0  # tiles under way
         self._last: Any = None  # tile under way, or done
         self._one: tuple[Any, Any] = (None, None)  # the size and part that came last, and the graph for it alone
 
@@ -69,19 +71,28 @@ class OpenVINO:
         """
         tile, cuts = np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)
         given: tuple[NDArray[Any], ...]
-        if often:
-            kind = (x.shape, keep)
-            if self._one[0] != kind:
-                if self._last is not None:
-                    self._last.wait()
-                self._one, self._last = (None, None), None  # first, so that its memory is free
-                self._one = (kind, self._compile(_graph(self._network, self._limits, tile.shape, cuts)))
-            request, given = self._one[1].create_infer_request(), (tile,)
-            self._last = request
-        else:
-            request, given = self._any.create_infer_request(), (tile, cuts)
-        request.start_async([*given])
-        return _Requested(request)
+        with self._lock:
+            if often:
+                request, given = self._alone(tile.shape, keep, cuts).create_infer_request(), (tile,)
+                self._last = request
+            else:
+                request, given = self._any.create_infer_request(), (tile, cuts)
+            self._running += 1
+            request.start_async([*given])
+        return _Requested(request, self._ended)
+
+    def _alone(self, shape: tuple[int, ...], keep: Window, cuts: NDArray[np.int64]) -> Any:
+        """Return the graph for tiles of one size and part."""
+        if self._one[0] != (shape, keep):
+            if self._last is not None:
+                self._last.wait()
+            self._one, self._last = (None, None), None  # first, so that its memory is free
+            self._one = ((shape, keep), self._compile(_graph(self._network, self._limits, shape, cuts)))
+        return self._one[1]
+
+    def _ended(self) -> None:
+        with self._lock:
+            self._running -= 1
 
     def memory(self, often: bool) -> float:
         """See :class:`Engine`; a graph for one size needs just what is held at once."""
@@ -89,10 +100,12 @@ class OpenVINO:
         return (1.0 if often else 1.7) * pixel(self._network, size)
 
     def release(self) -> None:
-        """See :class:`Engine`."""
-        for compiled in (self._any, self._one[1]):
-            if compiled is not None:
-                compiled.release_memory()
+        """See :class:`Engine`; nothing happens while another thread has a tile under way."""
+        with self._lock:
+            if not self._running:
+                for compiled in (self._any, self._one[1]):
+                    if compiled is not None:
+                        compiled.release_memory()
 
     def _cuts(self, shape: tuple[int, ...], keep: Window) -> NDArray[np.int64]:
         """Return where the graph cuts: ``(depth + 1, [skip, below], [start, stop], axis)``, the output's level last."""
@@ -120,23 +133,26 @@ def _core() -> Any:
     return openvino.Core()
 
 
-@dataclass(frozen=True, eq=False)
 class _Requested:
-    """A tile that OpenVINO computes."""
+    """A tile that OpenVINO computes; `ended` is called once, when it is over."""
 
-    request: Any
+    def __init__(self, request: Any, ended: Callable[[], None]) -> None:
+        self._request, self._ended = request, weakref.finalize(self, ended)
 
     def ready(self, seconds: float) -> bool:
-        return bool(self.request.wait_for(round(1000 * seconds)))
+        return bool(self._request.wait_for(round(1000 * seconds)))
 
     def maps(self) -> NDArray[np.float32]:
-        self.request.wait()
-        return np.array(self.request.get_output_tensor(0).data[0])
+        self._request.wait()
+        found = np.array(self._request.get_output_tensor(0).data[0])
+        self._ended()
+        return found
 
     def cancel(self) -> None:
-        self.request.cancel()
+        self._request.cancel()
         with suppress(RuntimeError):  # that it was cancelled
-            self.request.wait()
+            self._request.wait()
+        self._ended()
 
 
 def _graph(network: UNet, limits: Limits, shape: Sequence[int] = (), known: NDArray[np.int64] | None = None) -> Any:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 # Bytes of the tiles under way at most, and their share of what is free. The halo is computed again by each neighbour,
 # so larger is less work: with .5 GB it is 15 % on processors. A GPU needs large tiles to be busy.
 MOST = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
+LEAST = 2**18  # pixels of a tile; with less almost all of it is halo, and if that is too much, it is halved
 SHARE = {"cpu": 0.25, "cuda": 0.5, "mps": 0.25}
 AHEAD = 1  # tiles that are started before the oldest one is waited for: copies and Python's part overlap
 POLL = 0.1  # seconds between two chances to cancel a tile
@@ -142,7 +143,7 @@ def tile_pixels(engine: Engine, *, many: bool = False) -> int:
     """
     kind, free = engine.place.type, free_memory(engine.place)
     room = MOST[kind] if free is None else min(MOST[kind], SHARE[kind] * free)
-    return int(room / engine.memory(many))
+    return max(int(room / engine.memory(many)), LEAST)
 
 
 def longest_side(shape: Sequence[int], pixels: int) -> int:

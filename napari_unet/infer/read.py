@@ -74,7 +74,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
     -------
     Image
         Bool, integer or float in this machine's byte order; T, C, Z and S of length 1 and transparency are
-        dropped. OME-Zarr and files above 2 GiB stay on disk (LazyArray).
+        dropped. OME-Zarr and TIFFs above 256 MB stay on disk (LazyArray).
 
     Raises
     ------

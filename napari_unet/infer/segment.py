@@ -246,11 +246,11 @@ def segment_job(
         for block in each:
             here = within(block.write, wanted)
             labels[here] = numbers[block.place].lookup()[labels[here]]
-    notes = (*seen.notes, *ready.notes, *_alone(ready, wanted), *said(broken))
+    notes = (*seen.notes, *ready.notes, *each_alone(ready, wanted), *said(broken))
     return Segmentation(labels, notes, time.perf_counter() - began, ready.used)
 
 
-def _alone(ready: Ready, region: Sequence[slice]) -> list[str]:
+def each_alone(ready: Ready, region: Sequence[slice]) -> list[str]:
     """Say that slices are looked at one by one, where they are."""
     lead = len(ready.seen.shape) - ready.model.ndim
     if not lead or region[lead - 1].stop - region[lead - 1].start < 2 or ready.model.task == "classes":

@@ -190,11 +190,6 @@ class Stitching:
             for (place, i), s in zip(self._order.items(), slices.values(), strict=True)
         }
 
-    @property
-    def waiting(self) -> int:
-        """How many strips wait for a neighbour."""
-        return len(self._strips)
-
 
 def shared_faces(blocks: Sequence[Block], axes: Sequence[int]) -> dict[Any, dict[tuple[int, int], int]]:
     """Return for each block's place the faces beyond which there is another block, and how deep the strips there are.

@@ -50,7 +50,7 @@ def read_tiff(path: Path) -> tuple[Any, str, dict[str, float], tuple[str, ...]]:
     Returns
     -------
     data : array
-        A NumPy array; above 2 GiB a memory map or a LazyArray. As stored.
+        A NumPy array; above 256 MB, unless it is one large piece in its file, a LazyArray. As stored.
     axes : str
         Letters of ``TCZYXS`` for each axis; guessed where the file does not say.
     scale : dict

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_unet.exchange import blockwise
 from napari_unet.exchange.blockwise import do_block, do_blocks, finish
 from napari_unet.exchange.work import Work, begin, under_way
 from napari_unet.infer import blocks
@@ -76,8 +78,32 @@ def test_other_settings_do_not_disturb(model: Model, image: Path, tmp_path: Path
     run(do_blocks(other))
     neighbour = run(begin(model, image, tmp_path / "a_labels.tif.tif", SETTINGS))
     run(finish(other, target))
-    assert under_way(tmp_path) == [neighbour]
-    assert not one.folder.exists()
+    assert under_way(tmp_path) == [one, neighbour], "somebody may be at work on it"
+    os.utime(one.folder / "blocks", (0, 0))
+    run(do_blocks(again := run(begin(model, image, target, SegmentSettings(min_size=1)))))
+    run(finish(again, target))
+    assert under_way(tmp_path) == [neighbour], "given up"
+
+
+def test_a_kill_after_the_labels_are_in_place_lets_nothing_be_written_over(
+    model: Model, image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "a_labels.tif", "a_labels.ome.zarr":
+        target = tmp_path / name
+        work = run(begin(model, image, target, SETTINGS))
+        run(do_blocks(work))
+        with monkeypatch.context() as patch:
+            patch.setattr(blockwise, "forget", lambda _: None)
+            run(finish(work, target))
+        assert work.folder.exists()
+        assert under_way(tmp_path) == [], "nothing is to be merged over labels that may have been corrected"
+        assert not work.folder.exists()
+
+
+def test_what_a_killed_planner_left_is_no_work(model: Model, image: Path, tmp_path: Path) -> None:
+    work = run(begin(model, image, tmp_path / "a_labels.tif", SETTINGS))
+    shutil.copytree(work.folder, tmp_path / ".a_labels.tif.abcdefgh.planning")
+    assert under_way(tmp_path) == [work]
 
 
 def test_a_damaged_plan_is_made_anew(model: Model, image: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import gc
 import subprocess
 import sys
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,10 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from napari_unet import DeviceError
+from napari_unet import DeviceError, Model
 from napari_unet.infer import engine
 from napari_unet.infer.engine import Torch, engine_for, torch_engine
 from napari_unet.infer.openvino_engine import OpenVINO
+from napari_unet.infer.predict import predict_tiles
+from napari_unet.jobs import run
 from napari_unet.nets.config import UNetConfig
 from napari_unet.nets.unet import UNet, activate
 
@@ -134,6 +137,8 @@ def test_signals_are_heard_after_engines_that_went_in_any_order() -> None:
     program = """
 import gc, signal
 from napari_unet.infer.openvino_engine import OpenVINO
+from napari_unet.infer.predict import predict_tiles
+from napari_unet.jobs import run
 from napari_unet.nets.config import UNetConfig
 from napari_unet.nets.unet import UNet
 
@@ -159,3 +164,17 @@ def test_an_engine_goes_with_its_network() -> None:
     del network
     gc.collect()
     assert gone() is None
+
+
+def test_two_threads_may_use_one_model() -> None:
+    """One ends its run, and gives memory back, while the other is at work."""
+    model = Model.new(width=4, depth=2, seed=1)
+    image = np.random.default_rng(0).random((1, 300, 300)).astype(np.float32)
+
+    def maps(_: int) -> np.ndarray:
+        return run(predict_tiles(model, image, "cpu", tile=80, many=True))
+
+    alone = maps(0)
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(maps, range(6)):
+            np.testing.assert_array_equal(found, alone)

@@ -223,7 +223,7 @@ def test_tiles_are_as_large_as_memory_allows(monkeypatch: pytest.MonkeyPatch) ->
     free = iter([None, 2**40, 2**30, 2**24])
     monkeypatch.setattr(predict, "free_memory", lambda _: next(free))
     most, plenty, little, least = (tile_pixels(engine) for _ in range(4))
-    assert most == plenty == int(predict.MOST["cpu"] / engine.memory(False)) > little > least > 0
+    assert most == plenty == int(predict.MOST["cpu"] / engine.memory(False)) > little > least == predict.LEAST
     assert engine.memory(True) <= engine.memory(False)
     wide = engine_for(Model.new(width=32).network, "cpu")
     assert wide.memory(False) > 2 * engine.memory(False)

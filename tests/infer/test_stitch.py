@@ -28,7 +28,7 @@ def stitched(objects: np.ndarray, side: int, margin: int, seed: int = 0) -> np.n
         assert found.count == len(np.unique(objects[block.write])) - (objects[block.write] == 0).any()
         out[block.write] = found.labels
         stitching.add(block.place, found)
-    assert not stitching.waiting
+    assert not stitching._strips, "each is let go when its neighbour has come"
     numbers = stitching.numbers()
     for block in blocks:
         out[block.write] = numbers[block.place].lookup()[out[block.write]]
