@@ -33,6 +33,7 @@ from napari_unet.terminal import (
     read_shard,
     run_job,
     segment_settings,
+    what_stays,
     with_words,
     write_json,
 )
@@ -156,11 +157,12 @@ def segment(
     check_new_folder(output)
     results = Results(json_, loaded.name)
     if workers is None and scheduler is None:
-        run_job(segment_each(loaded, work, settings, axes, share), results, silent=True)
+        with what_stays(output):
+            run_job(segment_each(loaded, work, settings, axes, share), results, silent=True)
     else:
         from napari_unet.exchange import cluster
 
-        with cluster.connect(workers, scheduler) as client:
+        with what_stays(output), cluster.connect(workers, scheduler) as client:
             run_job(cluster.segment_each(client, model, work, settings, axes), results, silent=True)
     write_json(json_, {"model": loaded.name, "version": loaded.version, "images": results.records})
     results.end(output, "segmented" if share is None else f"done by share {shard}")

@@ -7,6 +7,7 @@ import math
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import Field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -19,7 +20,7 @@ from napari_unet.errors import DataError, UnetError, in_words
 from napari_unet.jobs import run
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from napari_unet.exchange.batch import Done
     from napari_unet.infer.segment import SegmentSettings
@@ -87,6 +88,19 @@ class Commands(TyperGroup):
         raise typer.Exit(2)
 
 
+@contextmanager
+def what_stays(output: Path) -> Iterator[None]:
+    """Say, if the command is ended with Ctrl+C, that what is done of large images is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        from napari_unet.exchange.work import under_way
+
+        if output.is_dir() and (under_way(output) or under_way(output / "labels")):
+            typer.echo("What is done of large images is kept: the same command goes on.", err=True)
+        raise
+
+
 def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, silent: bool = False) -> T:
     """Run a job under a progress bar; where there is no terminal, write a line now and then.
 
@@ -97,7 +111,7 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
     also : callable, optional
         Gets each Progress too.
     silent : bool
-        Write nothing where there is no terminal.
+        Where there is no terminal, write only how far large images are.
 
     Returns
     -------
@@ -113,16 +127,18 @@ def run_job(job: Job[T], also: Callable[[Progress], None] | None = None, *, sile
             if also is not None:
                 also(progress)
             if not progress.total:  # nothing is counted: it is said, on a line of its own
-                if not silent:
+                if not silent or progress.message.startswith("going on"):
                     bar.write(f"{progress.message[:1].upper()}{progress.message[1:]}.", file=sys.stderr)
                 return
             values = {key: f"{value:.3f}" for key, value in progress.values.items()}
             twentieth = 20 * progress.done // max(progress.total, 1)
             due = twentieth != told and time.monotonic() - when >= LINE_EVERY
-            if bar.disable and not silent and (due or "score" in values):
+            told_of = not silent or progress.message.startswith("block ")
+            if bar.disable and told_of and (due or "score" in values):
                 told, when = twentieth, time.monotonic()
                 figures = " ".join(f"{key} {value}" for key, value in values.items())
-                typer.echo(f"{progress.message} {progress.done}/{progress.total} {figures}".rstrip(), err=True)
+                counted = "" if silent else f" {progress.done}/{progress.total}"
+                typer.echo(f"{progress.message}{counted} {figures}".rstrip(), err=True)
             bar.set_description(progress.message, refresh=False)
             bar.set_postfix(values, refresh=False)
             if bar.total != progress.total or progress.done < bar.n:  # another kind of work: its own time left

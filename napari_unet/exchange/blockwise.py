@@ -100,6 +100,8 @@ def do_blocks(work: Work, device: str = "auto", shard: tuple[int, int] = (0, 1))
     mine = work.blocks[shard[0] :: shard[1]]
     left = [block for block in mine if not work.file(block).exists()]
     ready, there = replace(work.ready, settings=replace(work.ready.settings, device=device)), len(mine) - len(left)
+    if there and left:
+        yield Progress(0, 0, f"going on: {there} of {len(mine)} blocks were done before")
     with closing(blocks.look_all(ready, left, work.faces)) as looks:
         for p in looks:
             if p.payload is not None:

@@ -79,7 +79,7 @@ def diameter_at(source: Source, diameter: float | None, usual: float | None) -> 
         return diameter
     if width / coarser < TINY:
         raise ImageError(
-            f"At this zoom an object of {width:g} pixels is only {width / coarser:.1g} wide, expected {TINY} or more: "
-            "zoom in, so that objects are seen."
+            f"At this zoom objects of {width:.0f} pixels are only {width / coarser:.1g} wide, expected {TINY} or more: "
+            "zoom in, or choose the whole image, to disk."
         )
     return width / coarser

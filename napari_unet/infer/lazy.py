@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-# A lazy array above this many pixels is sampled in patches: a grid of pixels would read all of the file.
+# An array above this many pixels is sampled in patches: a grid of pixels would read all of a file, and the same image
+# shall give the same labels whatever file it comes from.
 PATCHES_ABOVE = 2**26
 PATCH = 128
 # ITU-R BT.601, as in Pillow, OpenCV and ImageJ's weighted conversion.
@@ -273,11 +274,11 @@ def sampled(pixels: Pixels, limit: int) -> NDArray[Any]:
     Returns
     -------
     array
-        Flat: all pixels of a small image, a regular grid of a larger one, a regular grid of patches of a lazy
-        one of more than 2**26 pixels.
+        Flat: all pixels of a small image, a regular grid of a larger one, a regular grid of patches of one of more
+        than 2**26 pixels.
     """
     shape = pixels.shape
-    if isinstance(pixels, np.ndarray) or math.prod(shape) <= PATCHES_ABOVE:
+    if math.prod(shape) <= PATCHES_ABOVE:
         return np.asarray(pixels[tuple(slice(None, None, step) for step in _steps(shape, limit))]).ravel()
     sides = [PATCH if axis >= len(shape) - 2 else 1 for axis in range(len(shape))]
     counts = [-(-length // side) for length, side in zip(shape, sides, strict=True)]
