@@ -35,7 +35,8 @@ LARGEST = "largest"  # beside the name of the model that made them
 class OnDisk(QObject):
     """A label image on the disk, and the windows in which it is corrected.
 
-    What is changed in a window is in the journal first, and on the disk a moment later: in a thread, all levels.
+    What is changed in a window is in the journal first, and on the disk a moment later: in a thread, all levels. What
+    the disk refuses is told and kept, and tried again with the next change.
 
     Parameters
     ----------
@@ -53,8 +54,9 @@ class OnDisk(QObject):
         self.redraw = Redraw(layer)
         self._followed: list[tuple[Annotation, Region]] = []
         self._changed: list[tuple[Annotation, Region, Region]] = []  # annotation, its window, the part that changed
+        self._parts: list[tuple[Region, NDArray[Any]]] = []  # copies that are not on the disk yet, the oldest first
         self._worker: Worker | None = None
-        self._lost = False  # whether the disk refused
+        self._refused = False  # whether the disk did, the last time
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._write)
@@ -85,7 +87,11 @@ class OnDisk(QObject):
         """Read the labels of a window, and the largest number of all; that is looked for once."""
         yield Progress(0, 1, "reading the labels from the disk")
         finest = self.pyramid.arrays[0]
-        labels = np.asarray(finest[window])
+        labels = np.array(finest[window])
+        for region, part in list(self._parts):  # the disk refused them
+            here, there = overlap(window, region)
+            if here is not None and there is not None:
+                labels[here] = part[there]
         group, said = self._said()
         if LARGEST not in said:
             largest, starts = 0, list(np.ndindex(*(-(-n // SIDE) for n in finest.shape[-2:])))
@@ -111,25 +117,29 @@ class OnDisk(QObject):
     # ---- to the disk
 
     def settle(self) -> None:
-        """Write at once what is left; it waits for the disk."""
-        if self._worker is not None:
-            self._worker.join(PATIENCE)
-            self._on_finished()
-        while self._changed and not self._lost:
-            for annotation, _, _ in self._changed:
+        """Write at once what is left; it waits for the disk. What cannot be written is told and kept."""
+        self._refused = False
+        self._later.stop()
+        try:
+            for annotation in [each for each, _, _ in self._changed]:
                 annotation.settle()
-            for _ in self._writing(self._taken()):
+            self._take_changed()
+            if self._worker is not None and not self._worker.wait(PATIENCE):
+                raise TimeoutError(f"nothing was heard of it for {PATIENCE:g} s; it is still tried")
+            for _ in self._writing():
                 pass
+        except Exception as error:  # noqa: BLE001 whoever removes a layer or closes the dock goes on
+            if not self._refused:  # else the worker has told it
+                self._fail(error)
 
     def close(self) -> None:
         """Write what is left, and let go of the layer."""
+        self.settle()
         self._later.stop()
-        try:
-            self.settle()
-        except OSError as error:
-            self._fail(error)
         self._followed = []
         self.redraw.close()
+        if self._worker is not None:
+            _late.add(self)
 
     def _on_wrote(self, annotation: Annotation, window: Region, region: Region) -> None:
         self._changed.append((annotation, window, region))
@@ -138,59 +148,67 @@ class OnDisk(QObject):
 
     def _write(self) -> None:
         busy = any(each.writer is not None or each.layer._block_history for each, _, _ in self._changed)
-        if not self._changed or self._lost:
+        if not self._changed and not self._parts:
             return
         if busy or self._worker is not None:
             self._later.start(SOON)
             return
-        taken = self._taken()
-        self._worker = Worker(lambda: self._writing(taken), background=False)
+        self._take_changed()
+        self._later.stop()
+        self._refused = False
+        self._worker = Worker(self._writing, background=False)
         self._worker.failed.connect(self._fail)
         self._worker.finished.connect(self._on_finished)
         self._worker.start()
 
-    def _taken(self) -> list[tuple[Region, NDArray[Any]]]:
-        """Copy what is to be written."""
+    def _take_changed(self) -> None:
+        """Copy what is to be written, and show it in other windows."""
         changed, self._changed = self._changed, []
-        parts = []
         for annotation, window, region in changed:
             where = tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(window, region, strict=True))
             labels = np.array(annotation.layer.data[region])
-            parts.append((where, labels))
+            self._parts.append((where, labels))
             for other, place in self._followed:  # windows may overlap
                 here, there = overlap(place, where)
                 if other is not annotation and here is not None and there is not None:
                     put(other.layer, here, labels[there])
-        return parts
 
-    def _writing(self, parts: list[tuple[Region, NDArray[Any]]]) -> Job[None]:
-        """Write parts into all levels."""
-        largest = 0
-        for done, (region, labels) in enumerate(parts):
-            yield Progress(done, len(parts), "writing labels")
-            for array, factors in zip(self.pyramid.arrays, self.pyramid.factors, strict=True):
-                if (fits := at_level(region, factors)) is not None:
-                    array[fits[0]] = labels[fits[1]]
-            self.pyramid.take(region, labels)
-            largest = max(largest, int(labels.max(initial=0)))
-        group, said = self._said()
-        if largest > int(said.get(LARGEST, largest)):
-            group.attrs[SOFTWARE] = said | {LARGEST: largest}
+    def _writing(self) -> Job[None]:
+        """Write the parts into all levels, also those that come meanwhile; each is kept until it is written."""
+        while self._parts:
+            parts = list(self._parts)
+            largest = max(int(labels.max(initial=0)) for _, labels in parts)
+            group, said = self._said()
+            if largest > int(said.get(LARGEST, largest)):  # before the labels: no number may seem free that is not
+                group.attrs[SOFTWARE] = said | {LARGEST: largest}
+            for done, (region, labels) in enumerate(parts):
+                yield Progress(done, len(parts), "writing labels")
+                for array, factors in zip(self.pyramid.arrays, self.pyramid.factors, strict=True):
+                    if (fits := at_level(region, factors, array.shape)) is not None:
+                        array[fits[0]] = labels[fits[1]]
+                self.pyramid.take(region, labels)
+                del self._parts[0]
 
     def _fail(self, error: Exception) -> None:
-        self._lost = True
+        self._refused = True
         tell(
             DataError(
-                f"The corrected labels cannot be written to {str(self.folder)!r} ({error}): free the disk, and "
-                "save the layer of the window by File > Save Selected Layers; the journal has the corrections too."
+                f"The corrected labels cannot be written to {str(self.folder)!r} ({error}): free the disk, and go on; "
+                "with the next stroke all is tried again. The journal has the corrections too."
             )
         )
 
     def _on_finished(self) -> None:
         self._worker = None
+        if self in _late:
+            _late.discard(self)
+            return
         self.redraw.soon()
-        if self._changed:
+        if self._changed or (self._parts and not self._refused):
             self._later.start(SOON)
+
+
+_late: set[OnDisk] = set()  # closed while the disk still writes: Qt's objects may not end in its thread
 
 
 def opened(layer: Labels) -> Path | None:

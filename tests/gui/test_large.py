@@ -64,20 +64,37 @@ def picture() -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def slide(folder: Path) -> Path:
+def slide(folder: Path, side: int = SIDE, name: str = "slide") -> Path:
     """Write the picture as an OME-Zarr pyramid of 0.5 µm pixels."""
-    path, full = folder / "slide.ome.zarr", picture()
+    path, full = folder / f"{name}.ome.zarr", picture()[:side, :side]
+    write_pyramid(path, full)
+    return path
+
+
+def labels_beside(image: Path, labels: np.ndarray, *, floor: bool = False) -> Path:
+    """Write labels into the OME-Zarr of an image, as another program does."""
+    path = image / "labels" / "theirs"
+    zarr.open_group(path.parent, mode="w", zarr_format=3).attrs["ome"] = {"version": "0.5", "labels": [path.name]}
+    write_pyramid(path, labels, floor=floor)
+    group = zarr.open_group(path, mode="r+")
+    group.attrs["ome"] = group.attrs["ome"] | {"image-label": {}}
+    return path
+
+
+def write_pyramid(path: Path, full: np.ndarray, *, floor: bool = False) -> None:
+    """Write three levels; of an odd number of pixels the last one may be left out of the next level."""
     group = zarr.open_group(path, mode="w", zarr_format=3)
     levels = []
     for level in range(3):
         part = full[:: 2**level, :: 2**level]
-        array = group.create_array(str(level), shape=part.shape, chunks=(64, 64), dtype="u1")
+        if floor:
+            part = part[: full.shape[0] // 2**level, : full.shape[1] // 2**level]
+        array = group.create_array(str(level), shape=part.shape, chunks=(64, 64), dtype=full.dtype)
         array[...] = part
         steps = [{"type": "scale", "scale": [0.5 * 2**level] * 2}]
         levels.append({"path": str(level), "coordinateTransformations": steps})
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
-    return path
 
 
 @pytest.fixture
@@ -360,3 +377,112 @@ def test_labels_in_one_zarr_array_are_painted_on_the_disk(desk: Callable[..., De
     assert (np.asarray(fresh[...]) == 6).any()
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert sorted(np.unique(fresh[...])) == [0, 5]
+
+
+class Full:
+    """A level of labels on a disk that is full as long as the test says so."""
+
+    def __init__(self, array: Any, full: list[bool]) -> None:
+        self.array, self.full = array, full
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.array[at]
+
+    def __setitem__(self, at: Any, values: Any) -> None:
+        if self.full:
+            raise self.full[-1]
+        self.array[at] = values
+
+
+def fill_up(at: Desk, error: Exception | None = None) -> list[Any]:
+    """Let the disk be full until the list that is returned is emptied."""
+    (disk,) = at.session.on_disk.values()
+    full: list[Any] = [error or OSError(28, "No space left on device")]
+    disk.pyramid.arrays[-1] = Full(disk.pyramid.arrays[-1], full)
+    return full
+
+
+def stroke(at: Desk, y: float, x: float) -> int:
+    """Paint a new object in the window; return its number."""
+    at.click(at.dock.correct.tools.new)
+    at.session.labels.brush_size = 10
+    at.paint((y, x), (y + 4, x + 4))
+    return int(at.session.labels.selected_label)
+
+
+def test_what_a_full_disk_refuses_is_told_kept_and_written_with_the_next_stroke(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    full = fill_up(at)
+    stroke(at, 100, 120)
+    at.wait(lambda: len(told) == 1)
+    assert "No space left" in told[0]
+    at.qtbot.wait(100)
+    assert len(told) == 1, "once for each failure"
+    stroke(at, 110, 120)
+    at.wait(lambda: len(told) == 2)
+    full.clear()
+    stroke(at, 90, 120)
+    labels, window = at.session.labels.data, at.session.source.window
+    for level in range(3):
+        where = tuple(slice(w.start // 2**level, w.stop // 2**level) for w in window)
+        every = 2**level
+        at.wait(lambda where=where, e=every, n=level: np.array_equal(on_the_disk(at, n)[where], labels[::e, ::e]))
+    assert len(told) == 2
+
+
+def test_an_error_while_a_removed_window_is_written_is_told_and_nothing_is_lost(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    (disk,) = at.session.on_disk.values()
+    window = at.session.source.window
+    full = fill_up(at, ValueError("could not broadcast"))
+    at.session.labels.data_setitem((np.array([4]), np.array([4])), 9999)
+    disk._write()  # it is being written in the thread when the window goes away
+    at.viewer.layers.remove(at.session.labels)
+    assert len(told) == 1
+    assert "could not broadcast" in told[0]
+    assert at.session.source.large
+    assert at.session.annotation is None
+    open_window(at)
+    assert at.session.labels.data[4, 4] == 9999, "what could not be written is read all the same"
+    full.clear()
+    at.session.close()
+    last = np.asarray(zarr.open_array(disk.folder / "2", mode="r")[...])
+    assert last[window[0].start // 4 + 1, window[1].start // 4 + 1] == 9999
+
+
+def test_a_dock_closes_though_the_disk_refuses(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    fill_up(at, ValueError("could not broadcast"))
+    at.session.labels.data_setitem((np.array([4]), np.array([4])), 9999)
+    at.session.close()
+    assert len(told) == 1
+    assert not at.session.on_disk
+    assert "undo" not in vars(at.viewer.layers[-1])
+
+
+def test_levels_of_other_programs_that_leave_out_the_last_pixel_are_written(
+    desk: Callable[..., Desk], tmp_path: Path, told: list[str]
+) -> None:
+    path = slide(tmp_path, SIDE - 3)
+    labels_beside(path, np.ones((SIDE - 3,) * 2, "u4"), floor=True)
+    at = desk()
+    at.viewer.open(path, plugin="napari-ome-zarr")
+    at.qtbot.wait(50)
+    zoom(at, 250, 250)
+    open_window(at)
+    labels, window = at.session.labels, at.session.source.window
+    assert window[0].stop == SIDE - 3
+    number = stroke(at, 252, 252)
+    at.wait(lambda: number in on_the_disk(at, 2) and at.session.labels is labels)
+    assert not told
+    for level in range(3):
+        shown = on_the_disk(at, 0)[:: 2**level, :: 2**level]
+        stored = on_the_disk(at, level)
+        np.testing.assert_array_equal(stored, shown[: stored.shape[0], : stored.shape[1]])
