@@ -10,7 +10,8 @@ import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.errors import DataError
-from napari_unet.exchange.labels import SOFTWARE
+from napari_unet.exchange.labels import ENDING, SOFTWARE, stem_of
+from napari_unet.gui.layers import ONLY_SEEN
 from napari_unet.gui.notices import tell
 from napari_unet.gui.pyramid import Pyramid, Redraw, at_level
 from napari_unet.gui.regions import overlap, whole
@@ -19,9 +20,12 @@ from napari_unet.gui.writing import put
 from napari_unet.jobs import Progress
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    from collections.abc import Callable, Iterable, Mapping
+
+    from napari.layers import Image, Labels, Layer
     from numpy.typing import NDArray
 
+    from napari_unet.gui.layers import Source
     from napari_unet.gui.regions import Region
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Job
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 SOON = 100  # ms until what was changed is written
 PATIENCE = 10.0  # seconds that closing waits for what is being written
 SIDE = 2048  # of the parts that are read to look for the largest number
+FOLDER, IMAGE = "napari-unet: on disk", "napari-unet: labels of"  # in a layer's metadata: path, name of the image
 LARGEST = "largest"  # beside the name of the model that made them
 
 
@@ -46,13 +51,17 @@ class OnDisk(QObject):
         What it shows.
     folder : Path
         The OME-Zarr label image.
+    image : Image layer
+        What the labels are of.
     """
 
-    def __init__(self, layer: Labels, pyramid: Pyramid, folder: Path) -> None:
+    def __init__(self, layer: Labels, pyramid: Pyramid, folder: Path, image: Image) -> None:
         super().__init__()
-        self.layer, self.pyramid, self.folder = layer, pyramid, folder
+        layer.metadata.update({FOLDER: str(folder), IMAGE: image.name})
+        self.layer, self.pyramid, self.folder, self._image = layer, pyramid, folder, image
         self.redraw = Redraw(layer)
         self._followed: list[tuple[Annotation, Region]] = []
+        self._slots: list[tuple[Annotation, Callable[[Region], None]]] = []
         self._changed: list[tuple[Annotation, Region, Region]] = []  # annotation, its window, the part that changed
         self._parts: list[tuple[Region, NDArray[Any]]] = []  # copies that are not on the disk yet, the oldest first
         self._worker: Worker | None = None
@@ -66,7 +75,12 @@ class OnDisk(QObject):
     def follow(self, annotation: Annotation, window: Region, *, changed: bool = False) -> None:
         """Write what changes in a window from now on, or all that is in it; there the pyramid shows nothing."""
         self._followed.append((annotation, window))
-        annotation.wrote.connect(lambda region: self._on_wrote(annotation, window, region))
+
+        def wrote(region: Region) -> None:
+            self._on_wrote(annotation, window, region)
+
+        annotation.wrote.connect(wrote)
+        self._slots.append((annotation, wrote))
         self._show_holes()
         if changed:
             self._on_wrote(annotation, window, whole(annotation.layer.data.shape))
@@ -77,6 +91,7 @@ class OnDisk(QObject):
             return
         self.settle()
         self._followed = [each for each in self._followed if each[0] is not annotation]
+        self._slots = [each for each in self._slots if each[0] is not annotation]  # it goes away with them
         self._show_holes()
 
     def _show_holes(self) -> None:
@@ -132,12 +147,18 @@ class OnDisk(QObject):
             if not self._refused:  # else the worker has told it
                 self._fail(error)
 
-    def close(self) -> None:
-        """Write what is left, and let go of the layer."""
-        self.settle()
+    def close(self, *, write: bool = True) -> None:
+        """Write what is left, unless other labels lie in its place now, and let go of the windows and the layer."""
+        if write:
+            self.settle()
+        for annotation, wrote in self._slots:
+            annotation.wrote.disconnect(wrote, missing_ok=True)
+        self._followed, self._slots, self._changed = [], [], []
+        if not write:
+            self._parts = []
         self._later.stop()
-        self._followed = []
         self.redraw.close()
+        self.layer.metadata[IMAGE] = self._image.name  # it may have got another one
         if self._worker is not None:
             _late.add(self)
 
@@ -211,17 +232,67 @@ class OnDisk(QObject):
 _late: set[OnDisk] = set()  # closed while the disk still writes: Qt's objects may not end in its thread
 
 
+def taken_over(image: Source, layers: Iterable[Layer], known: Mapping[int, OnDisk]) -> OnDisk | None:
+    """Return the labels of an image on the disk that a layer shows, to be corrected; None if there are none.
+
+    Parameters
+    ----------
+    image : Source
+        All of it.
+    layers : iterable of Layer
+        Those of the viewer.
+    known : mapping from id of an image layer to OnDisk
+        What is corrected already.
+    """
+    for layer in layers:
+        if not may_show(layer, image, known) or (folder := opened(layer)) is None:
+            continue
+        if _are_of(image.layer, layer, folder):
+            pyramid = Pyramid(arrays_of(folder))
+            layer.data, layer.visible = pyramid.shown, True
+            return OnDisk(layer, pyramid, folder, image.layer)
+    return None
+
+
+def may_show(layer: Layer, image: Source, known: Mapping[int, OnDisk]) -> bool:
+    """Return whether a layer is a pyramid that may show labels of an image; not so if it shows those of another one."""
+    from napari.layers import Labels
+
+    if not isinstance(layer, Labels) or ONLY_SEEN in layer.metadata or not layer.multiscale:
+        return False
+    others = [disk.layer for key, disk in known.items() if key != id(image.layer)]
+    if tuple(layer.data[0].shape) != image.shape or any(layer is other for other in others):
+        return False
+    folder = opened(layer)
+    return folder is None or _are_of(image.layer, layer, folder)
+
+
+def _are_of(image: Image, layer: Labels, folder: Path) -> bool:
+    """Return whether labels are of an image: they lie in its own OME-Zarr, or have its name."""
+    if IMAGE in layer.metadata:
+        return bool(layer.metadata[IMAGE] == image.name)
+    if folder.name.startswith(plain(image.name) + ENDING):
+        return True
+    path = None if image.source.path is None else Path(image.source.path).resolve()
+    where = folder.resolve()
+    if path is None:
+        return False
+    return where.is_relative_to(path) or (where.parent == path.parent and where.name.startswith(stem_of(path) + ENDING))
+
+
+def plain(name: str) -> str:
+    """Return the name of a layer as that of a file."""
+    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "image"
+
+
 def opened(layer: Labels) -> Path | None:
     """Return where the labels that a layer shows lie, if that is an OME-Zarr label image that may be written."""
-    path = layer.source.path
+    path = layer.metadata.get(FOLDER, layer.source.path)
     if not layer.multiscale or path is None:
         return None
     for folder in (Path(path), Path(path) / "labels" / layer.name.split("/")[-1]):
-        if (
-            (folder.parent.name == "labels" or "label" in folder.name)
-            and _levels(folder)
-            and os.access(folder, os.W_OK)
-        ):
+        named = FOLDER in layer.metadata or folder.parent.name == "labels" or "label" in folder.name
+        if named and _levels(folder) and os.access(folder, os.W_OK):
             return folder
     return None
 

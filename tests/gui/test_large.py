@@ -13,15 +13,16 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.exchange import ome_zarr, work
 from napari_unet.gui import growing, layers, on_disk, pyramid, windows
+from napari_unet.gui.dock import UNetDock
 from napari_unet.gui.runs import segment_part
 from napari_unet.infer import blocks
 from napari_unet.infer.lazy import LazyArray
+from tests.gui.conftest import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.gui.conftest import Desk
 
 SIDE = 512  # of the image in these tests
 
@@ -486,3 +487,91 @@ def test_levels_of_other_programs_that_leave_out_the_last_pixel_are_written(
         shown = on_the_disk(at, 0)[:: 2**level, :: 2**level]
         stored = on_the_disk(at, level)
         np.testing.assert_array_equal(stored, shown[: stored.shape[0], : stored.shape[1]])
+
+
+def test_strokes_reach_the_disk_after_the_dock_was_closed_and_opened(at: Desk) -> None:
+    segment_all(at)
+    for y in (200, 100):
+        zoom(at, y, 120)
+        at.dock.segment.large.correct_view()
+        at.wait()
+    first = next(each for each in at.viewer.layers if "unet_labels" in each.name)
+    last, folder = at.session.labels, next(iter(at.session.on_disk.values())).folder
+    assert first is not last
+    at.viewer.window.remove_dock_widget(at.dock)
+    at.session.close()
+    last.data_setitem((np.array([3]), np.array([4])), 9999)  # painted while there was no dock
+    dock = UNetDock(at.viewer)
+    at.viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+    again = Desk(at.viewer, dock, at.qtbot)
+    again.qtbot.wait(50)
+    assert again.session.labels is last
+    (disk,) = again.session.on_disk.values()
+    assert disk.folder == folder
+    zoom(again, 100, 120)
+    number = stroke(again, 100, 120)
+    window = again.session.source.window
+    again.wait(lambda: number in on_the_disk(again)[window])
+    assert on_the_disk(again)[window][3, 4] == 9999
+    assert not np.asarray(disk.layer.data[0][window]).any(), "it would be seen twice"
+    first.data_setitem((np.array([90]), np.array([90])), 8888)
+    again.wait(lambda: 8888 in on_the_disk(again))
+
+
+def test_an_image_of_the_same_shape_gets_labels_of_its_own(at: Desk, tmp_path: Path) -> None:
+    at.viewer.layers.clear()
+    paths = [slide(tmp_path, name="a"), slide(tmp_path, name="b")]
+    theirs = labels_beside(paths[0], np.full((SIDE, SIDE), 7, "u4"))
+    (a, *_), (b, *_) = [at.viewer.open(path, plugin="napari-ome-zarr") for path in paths]
+    at.qtbot.wait(50)
+    at.viewer.layers.selection.active = b
+    zoom(at, 100, 120)
+    assert at.session.image is b
+    assert not at.dock.segment.large.has_labels()
+    at.click(at.dock.correct.empty)
+    at.wait()
+    assert not at.session.labels.data.any()
+    assert not at.session.on_disk
+    stroke(at, 100, 120)
+    at.viewer.layers.selection.active = a
+    assert at.dock.segment.large.has_labels()
+    open_window(at)
+    assert (at.session.labels.data == 7).all()
+    (disk,) = at.session.on_disk.values()
+    assert disk.folder == theirs
+    at.viewer.layers.selection.active = b
+    assert not at.dock.segment.large.has_labels()
+    segment_all(at)
+    assert sorted(each.folder for each in at.session.on_disk.values()) == [theirs, paths[1] / "labels" / "tiny"]
+    assert (np.asarray(zarr.open_array(theirs / "0", mode="r")[...]) == 7).all()
+
+
+def test_old_windows_do_not_write_into_new_labels(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    segment_all(at)
+    before = on_the_disk(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    old = at.session.labels
+    at.wait(lambda: stroke(at, 100, 120) in on_the_disk(at))
+    segment_all(at)
+    assert old not in at.viewer.layers
+    np.testing.assert_array_equal(on_the_disk(at), before)
+    (disk,) = at.session.on_disk.values()
+    assert [each for each in at.viewer.layers if each.name.endswith("_labels")] == [disk.layer]
+    open_window(at)
+    number = stroke(at, 100, 120)
+    at.wait(lambda: number in on_the_disk(at))
+
+
+def test_labels_can_be_corrected_after_another_run_was_cancelled(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    choose(at, "whole")
+    at.click(at.dock.segment.start)
+    at.click(at.dock.segment.cancel)
+    at.wait()
+    number = stroke(at, 100, 120)
+    at.wait(lambda: number in on_the_disk(at))
