@@ -81,7 +81,7 @@ class Offer(QWidget):
             return
         with session.told():
             image = session.whole_of(source.layer)
-            disk = self.large.disk_of(image) if image.large else None
+            disk = session.disk_of(image) if image.large else None
             for each in kept:
                 source = (_window(each, image) if image.large else image) or image
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)

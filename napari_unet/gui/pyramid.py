@@ -64,7 +64,7 @@ class Pyramid:
     def take(self, region: Region, labels: NDArray[Any]) -> None:
         """Take over labels of a region, in pixels of the finest level, into all that is held in memory."""
         for shown, factors in zip(self.shown, self.factors, strict=True):
-            if isinstance(shown, np.ndarray) and (fits := at_level(region, factors)) is not None:
+            if isinstance(shown, np.ndarray) and (fits := at_level(region, factors, shown.shape)) is not None:
                 shown[fits[0]] = labels[fits[1]]
 
     def _read(self, level: int, at: tuple[slice, ...]) -> NDArray[Any]:
@@ -72,7 +72,7 @@ class Pyramid:
         if any(each.step not in (None, 1) for each in at):
             return part
         for hole in self.holes:
-            fits = at_level(hole, self.factors[level])
+            fits = at_level(hole, self.factors[level], self.arrays[level].shape)
             here, _ = (None, None) if fits is None else overlap(at, fits[0])
             if here is not None:
                 part[here] = 0
@@ -99,16 +99,19 @@ class Redraw(QObject):
         self._later.stop()
 
 
-def at_level(region: Region, factors: Sequence[int]) -> tuple[Region, Region] | None:
+def at_level(region: Region, factors: Sequence[int], shape: Sequence[int]) -> tuple[Region, Region] | None:
     """Return which pixels of a coarser level lie in a region, and which of the region they show; None if none do.
 
-    Pixels of it are every n-th of the finest level.
+    Pixels of it are every n-th of the finest level; other programs leave out the last one of an odd number.
     """
     pairs = list(zip(region, factors, strict=True))
-    there = tuple(slice(-(-r.start // f), -(-r.stop // f)) for r, f in pairs)
+    there = tuple(
+        slice(min(-(-r.start // f), n), min(-(-r.stop // f), n)) for (r, f), n in zip(pairs, shape, strict=True)
+    )
     if not all(shape_of_region(there)):
         return None
-    return there, tuple(slice(t.start * f - r.start, None, f) for t, (r, f) in zip(there, pairs, strict=True))
+    ends = zip(there, pairs, strict=True)
+    return there, tuple(slice(t.start * f - r.start, (t.stop - 1) * f - r.start + 1, f) for t, (r, f) in ends)
 
 
 def sizes(shape: Sequence[int], smallest: int) -> list[tuple[int, ...]]:

@@ -16,8 +16,7 @@ from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
 from napari_unet.gui.growing import FIRST, Written, to_disk
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
-from napari_unet.gui.on_disk import OnDisk, arrays_of, opened
-from napari_unet.gui.pyramid import Pyramid
+from napari_unet.gui.on_disk import FOLDER, OnDisk, may_show, plain
 from napari_unet.gui.regions import clamp
 from napari_unet.gui.results import add_labels
 from napari_unet.infer.segment import SegmentSettings
@@ -92,7 +91,7 @@ class SegmentLarge(QObject):
         if level == 0 and holds(source, window.within(region)):
             return None
         self._drop_look()
-        if level == 0 and (disk := self.disk_of(image)) is not None:
+        if level == 0 and (disk := session.disk_of(image)) is not None:
             self._again = True
             self.open_window(disk, window)
             return True
@@ -105,31 +104,11 @@ class SegmentLarge(QObject):
 
     def has_labels(self) -> bool:
         """Return whether there seem to be labels of the image on the disk."""
-        from napari.layers import Labels
-
         session, source = self.session, self.session.source
         if source is None:
             return False
-        size = session.whole_of(source.layer).shape
-        shown = [layer for layer in session.viewer.layers if isinstance(layer, Labels) and layer.multiscale]
-        return any(ONLY_SEEN not in layer.metadata and tuple(layer.data[0].shape) == size for layer in shown)
-
-    def disk_of(self, image: Source) -> OnDisk | None:
-        """Return the labels of an image on the disk; those that a reader opened are taken over."""
-        from napari.layers import Labels
-
-        session = self.session
-        if (known := session.on_disk.get(id(image.layer))) is not None:
-            return known
-        for layer in session.viewer.layers:
-            if not isinstance(layer, Labels) or ONLY_SEEN in layer.metadata or not layer.multiscale:
-                continue
-            if tuple(layer.data[0].shape) == image.shape and (folder := opened(layer)) is not None:
-                pyramid = Pyramid(arrays_of(folder))
-                layer.data, layer.visible = pyramid.shown, True
-                session.on_disk[id(image.layer)] = disk = OnDisk(layer, pyramid, folder)
-                return disk
-        return None
+        image = session.whole_of(source.layer)
+        return any(may_show(layer, image, session.on_disk) for layer in session.viewer.layers)
 
     def correct_view(self) -> None:
         """Open what is in view to be corrected: with the labels on the disk, if there are any."""
@@ -140,7 +119,7 @@ class SegmentLarge(QObject):
         with session.told():
             window, _ = windows.in_view(session.viewer, image, 0)
             self._drop_look()
-            disk = self.disk_of(image)
+            disk = session.disk_of(image)
             if disk is None and self.has_labels():
                 raise DataError(
                     "The labels of this image lie in no OME-Zarr folder that may be written, expected one: segment the "
@@ -206,8 +185,8 @@ class SegmentLarge(QObject):
         target = self._target(image, entry)
         if target is None:
             return False
-        if (disk := session.on_disk.pop(id(image.layer), None)) is not None:
-            disk.close()
+        if (disk := session.on_disk.get(id(image.layer))) is not None:
+            disk.settle()  # it may be corrected until the new labels are there
         settings = SegmentSettings(channel=session.channel, diameter=session.diameter, **self.settings.values())
         first = self._first(image)
         self._drop_look()
@@ -234,7 +213,7 @@ class SegmentLarge(QObject):
             folder = QFileDialog.getExistingDirectory(None, "A folder for the labels", near)
             if not folder:
                 return None
-            target = Path(folder) / f"{_plain(image.layer.name)}_labels.ome.zarr"
+            target = Path(folder) / f"{plain(image.layer.name)}_labels.ome.zarr"
         if target.exists() and not self._may_replace(target):
             return None
         return target
@@ -261,13 +240,15 @@ class SegmentLarge(QObject):
         self._tell(f"{many} in {result.seconds:.0f} s, written to {written.target}. {notes}".strip())
         if layer is None or image.layer not in session.viewer.layers:
             return
-        for other in [each for each in session.viewer.layers if each.name == f"{image.layer.name}_labels"]:
-            if other.metadata.get("napari-unet: on disk") == str(written.target):
-                session.viewer.layers.remove(other)
-        layer.metadata = {"napari-unet: on disk": str(written.target)}
+        if (old := session.on_disk.pop(id(image.layer), None)) is not None:
+            old.close(write=old.folder != written.target)
+        session.remove_windows(image.layer)  # they hold the old labels
+        for other in [each for each in session.viewer.layers if each.metadata.get(FOLDER) == str(written.target)]:
+            session.viewer.layers.remove(other)
+        layer.metadata = {}
         layer.name = f"{image.layer.name}_labels"
         layer.refresh(extent=False)
-        session.on_disk[id(image.layer)] = OnDisk(layer, written.pyramid, written.target)
+        session.on_disk[id(image.layer)] = OnDisk(layer, written.pyramid, written.target, image.layer)
         session.learned = False
         session.labels_changed.emit()
 
@@ -289,7 +270,3 @@ def holds(source: Source, view: Region) -> bool:
 
 def _may_write(folder: Path) -> bool:
     return os.access(folder, os.W_OK)
-
-
-def _plain(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_. " else "_" for letter in name).strip() or "image"

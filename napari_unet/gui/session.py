@@ -289,15 +289,33 @@ class Session(OneJob):
         from napari.layers import Labels
 
         for labels in [layer for layer in self.viewer.layers if isinstance(layer, Labels)]:
-            image, window, annotation, path = labels.metadata.pop(KEPT, (None, None, None, None))
+            image, window, annotation, path, chosen = labels.metadata.pop(KEPT, (None,) * 5)
             self.leftovers.pass_over(path)
             if image is None or image not in self.viewer.layers:
                 continue
-            self._pairs[id(image)] = labels
-            if window is not None:
-                self._windows[id(labels)] = window
+            if chosen:
+                self._pairs[id(image)] = labels
             annotation.watch(self.model)
             self._adopt(annotation, image.name if window is None else window.name, None, ())
+            if window is not None:
+                self._windows[id(labels)] = window
+                with suppress(UnetError):
+                    if (disk := self.disk_of(self.whole_of(image))) is not None:
+                        disk.follow(annotation, window.window, changed=True)  # it may have been painted meanwhile
+
+    def disk_of(self, image: Source) -> OnDisk | None:
+        """Return the labels of a large image on the disk; those that a layer shows are taken over."""
+        from napari_unet.gui.on_disk import taken_over
+
+        if id(image.layer) not in self.on_disk and (disk := taken_over(image, self.viewer.layers, self.on_disk)):
+            self.on_disk[id(image.layer)] = disk
+        return self.on_disk.get(id(image.layer))
+
+    def remove_windows(self, image: Image) -> None:
+        """Remove the windows of a large image from the viewer."""
+        for labels in [each.layer for key, each in self._annotations.items() if key in self._windows]:
+            if self._windows[id(labels)].layer is image:
+                self.viewer.layers.remove(labels)
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""
@@ -354,11 +372,11 @@ class Session(OneJob):
         self.on_disk = {}
         for annotation in self._annotations.values():
             annotation.close()
-        for image in layers:
-            labels = self._pairs.get(id(image))
-            if labels is not None:
-                window = self._windows.get(id(labels))
-                labels.metadata[KEPT] = (image, window, self._annotations[id(labels)], self._journal.path)
+        of = {id(labels): image for image in layers if (labels := self._pairs.get(id(image))) is not None}
+        for key, annotation in self._annotations.items():
+            window = self._windows.get(key)
+            if (image := of.get(key) if window is None else window.layer) is not None:
+                annotation.layer.metadata[KEPT] = (image, window, annotation, self._journal.path, key in of)
         self._annotations, self._pairs, self._windows, self._large = {}, {}, {}, {}
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):

@@ -79,6 +79,13 @@ class Worker(QObject):
             self._thread.join(seconds)
         return not self._thread.is_alive()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait for the thread, and tell at once how it went; return whether it has ended."""
+        ended = self.join(seconds)
+        if ended and self._timer.isActive():
+            self._take()
+        return ended
+
     def end(self, seconds: float) -> bool:
         """Cancel, wait for the thread, and finish at once rather than at the next look; return whether it has ended."""
         self.cancel()

@@ -13,15 +13,16 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.exchange import ome_zarr, work
 from napari_unet.gui import growing, layers, on_disk, pyramid, windows
+from napari_unet.gui.dock import UNetDock
 from napari_unet.gui.runs import segment_part
 from napari_unet.infer import blocks
 from napari_unet.infer.lazy import LazyArray
+from tests.gui.conftest import Desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from tests.gui.conftest import Desk
 
 SIDE = 512  # of the image in these tests
 
@@ -64,20 +65,37 @@ def picture() -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def slide(folder: Path) -> Path:
+def slide(folder: Path, side: int = SIDE, name: str = "slide") -> Path:
     """Write the picture as an OME-Zarr pyramid of 0.5 µm pixels."""
-    path, full = folder / "slide.ome.zarr", picture()
+    path, full = folder / f"{name}.ome.zarr", picture()[:side, :side]
+    write_pyramid(path, full)
+    return path
+
+
+def labels_beside(image: Path, labels: np.ndarray, *, floor: bool = False) -> Path:
+    """Write labels into the OME-Zarr of an image, as another program does."""
+    path = image / "labels" / "theirs"
+    zarr.open_group(path.parent, mode="w", zarr_format=3).attrs["ome"] = {"version": "0.5", "labels": [path.name]}
+    write_pyramid(path, labels, floor=floor)
+    group = zarr.open_group(path, mode="r+")
+    group.attrs["ome"] = group.attrs["ome"] | {"image-label": {}}
+    return path
+
+
+def write_pyramid(path: Path, full: np.ndarray, *, floor: bool = False) -> None:
+    """Write three levels; of an odd number of pixels the last one may be left out of the next level."""
     group = zarr.open_group(path, mode="w", zarr_format=3)
     levels = []
     for level in range(3):
         part = full[:: 2**level, :: 2**level]
-        array = group.create_array(str(level), shape=part.shape, chunks=(64, 64), dtype="u1")
+        if floor:
+            part = part[: full.shape[0] // 2**level, : full.shape[1] // 2**level]
+        array = group.create_array(str(level), shape=part.shape, chunks=(64, 64), dtype=full.dtype)
         array[...] = part
         steps = [{"type": "scale", "scale": [0.5 * 2**level] * 2}]
         levels.append({"path": str(level), "coordinateTransformations": steps})
     axes = [{"name": name, "type": "space", "unit": "micrometer"} for name in "yx"]
     group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
-    return path
 
 
 @pytest.fixture
@@ -360,3 +378,200 @@ def test_labels_in_one_zarr_array_are_painted_on_the_disk(desk: Callable[..., De
     assert (np.asarray(fresh[...]) == 6).any()
     at.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert sorted(np.unique(fresh[...])) == [0, 5]
+
+
+class Full:
+    """A level of labels on a disk that is full as long as the test says so."""
+
+    def __init__(self, array: Any, full: list[bool]) -> None:
+        self.array, self.full = array, full
+        self.shape, self.dtype = array.shape, array.dtype
+
+    def __getitem__(self, at: Any) -> Any:
+        return self.array[at]
+
+    def __setitem__(self, at: Any, values: Any) -> None:
+        if self.full:
+            raise self.full[-1]
+        self.array[at] = values
+
+
+def fill_up(at: Desk, error: Exception | None = None) -> list[Any]:
+    """Let the disk be full until the list that is returned is emptied."""
+    (disk,) = at.session.on_disk.values()
+    full: list[Any] = [error or OSError(28, "No space left on device")]
+    disk.pyramid.arrays[-1] = Full(disk.pyramid.arrays[-1], full)
+    return full
+
+
+def stroke(at: Desk, y: float, x: float) -> int:
+    """Paint a new object in the window; return its number."""
+    at.click(at.dock.correct.tools.new)
+    at.session.labels.brush_size = 10
+    at.paint((y, x), (y + 4, x + 4))
+    return int(at.session.labels.selected_label)
+
+
+def test_what_a_full_disk_refuses_is_told_kept_and_written_with_the_next_stroke(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    full = fill_up(at)
+    stroke(at, 100, 120)
+    at.wait(lambda: len(told) == 1)
+    assert "No space left" in told[0]
+    at.qtbot.wait(100)
+    assert len(told) == 1, "once for each failure"
+    stroke(at, 110, 120)
+    at.wait(lambda: len(told) == 2)
+    full.clear()
+    stroke(at, 90, 120)
+    labels, window = at.session.labels.data, at.session.source.window
+    for level in range(3):
+        where = tuple(slice(w.start // 2**level, w.stop // 2**level) for w in window)
+        every = 2**level
+        at.wait(lambda where=where, e=every, n=level: np.array_equal(on_the_disk(at, n)[where], labels[::e, ::e]))
+    assert len(told) == 2
+
+
+def test_an_error_while_a_removed_window_is_written_is_told_and_nothing_is_lost(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    (disk,) = at.session.on_disk.values()
+    window = at.session.source.window
+    full = fill_up(at, ValueError("could not broadcast"))
+    at.session.labels.data_setitem((np.array([4]), np.array([4])), 9999)
+    disk._write()  # it is being written in the thread when the window goes away
+    at.viewer.layers.remove(at.session.labels)
+    assert len(told) == 1
+    assert "could not broadcast" in told[0]
+    assert at.session.source.large
+    assert at.session.annotation is None
+    open_window(at)
+    assert at.session.labels.data[4, 4] == 9999, "what could not be written is read all the same"
+    full.clear()
+    at.session.close()
+    last = np.asarray(zarr.open_array(disk.folder / "2", mode="r")[...])
+    assert last[window[0].start // 4 + 1, window[1].start // 4 + 1] == 9999
+
+
+def test_a_dock_closes_though_the_disk_refuses(at: Desk, told: list[str]) -> None:
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    fill_up(at, ValueError("could not broadcast"))
+    at.session.labels.data_setitem((np.array([4]), np.array([4])), 9999)
+    at.session.close()
+    assert len(told) == 1
+    assert not at.session.on_disk
+    assert "undo" not in vars(at.viewer.layers[-1])
+
+
+def test_levels_of_other_programs_that_leave_out_the_last_pixel_are_written(
+    desk: Callable[..., Desk], tmp_path: Path, told: list[str]
+) -> None:
+    path = slide(tmp_path, SIDE - 3)
+    labels_beside(path, np.ones((SIDE - 3,) * 2, "u4"), floor=True)
+    at = desk()
+    at.viewer.open(path, plugin="napari-ome-zarr")
+    at.qtbot.wait(50)
+    zoom(at, 250, 250)
+    open_window(at)
+    labels, window = at.session.labels, at.session.source.window
+    assert window[0].stop == SIDE - 3
+    number = stroke(at, 252, 252)
+    at.wait(lambda: number in on_the_disk(at, 2) and at.session.labels is labels)
+    assert not told
+    for level in range(3):
+        shown = on_the_disk(at, 0)[:: 2**level, :: 2**level]
+        stored = on_the_disk(at, level)
+        np.testing.assert_array_equal(stored, shown[: stored.shape[0], : stored.shape[1]])
+
+
+def test_strokes_reach_the_disk_after_the_dock_was_closed_and_opened(at: Desk) -> None:
+    segment_all(at)
+    for y in (200, 100):
+        zoom(at, y, 120)
+        at.dock.segment.large.correct_view()
+        at.wait()
+    first = next(each for each in at.viewer.layers if "unet_labels" in each.name)
+    last, folder = at.session.labels, next(iter(at.session.on_disk.values())).folder
+    assert first is not last
+    at.viewer.window.remove_dock_widget(at.dock)
+    at.session.close()
+    last.data_setitem((np.array([3]), np.array([4])), 9999)  # painted while there was no dock
+    dock = UNetDock(at.viewer)
+    at.viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+    again = Desk(at.viewer, dock, at.qtbot)
+    again.qtbot.wait(50)
+    assert again.session.labels is last
+    (disk,) = again.session.on_disk.values()
+    assert disk.folder == folder
+    zoom(again, 100, 120)
+    number = stroke(again, 100, 120)
+    window = again.session.source.window
+    again.wait(lambda: number in on_the_disk(again)[window])
+    assert on_the_disk(again)[window][3, 4] == 9999
+    assert not np.asarray(disk.layer.data[0][window]).any(), "it would be seen twice"
+    first.data_setitem((np.array([90]), np.array([90])), 8888)
+    again.wait(lambda: 8888 in on_the_disk(again))
+
+
+def test_an_image_of_the_same_shape_gets_labels_of_its_own(at: Desk, tmp_path: Path) -> None:
+    at.viewer.layers.clear()
+    paths = [slide(tmp_path, name="a"), slide(tmp_path, name="b")]
+    theirs = labels_beside(paths[0], np.full((SIDE, SIDE), 7, "u4"))
+    (a, *_), (b, *_) = [at.viewer.open(path, plugin="napari-ome-zarr") for path in paths]
+    at.qtbot.wait(50)
+    at.viewer.layers.selection.active = b
+    zoom(at, 100, 120)
+    assert at.session.image is b
+    assert not at.dock.segment.large.has_labels()
+    at.click(at.dock.correct.empty)
+    at.wait()
+    assert not at.session.labels.data.any()
+    assert not at.session.on_disk
+    stroke(at, 100, 120)
+    at.viewer.layers.selection.active = a
+    assert at.dock.segment.large.has_labels()
+    open_window(at)
+    assert (at.session.labels.data == 7).all()
+    (disk,) = at.session.on_disk.values()
+    assert disk.folder == theirs
+    at.viewer.layers.selection.active = b
+    assert not at.dock.segment.large.has_labels()
+    segment_all(at)
+    assert sorted(each.folder for each in at.session.on_disk.values()) == [theirs, paths[1] / "labels" / "tiny"]
+    assert (np.asarray(zarr.open_array(theirs / "0", mode="r")[...]) == 7).all()
+
+
+def test_old_windows_do_not_write_into_new_labels(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    segment_all(at)
+    before = on_the_disk(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    old = at.session.labels
+    at.wait(lambda: stroke(at, 100, 120) in on_the_disk(at))
+    segment_all(at)
+    assert old not in at.viewer.layers
+    np.testing.assert_array_equal(on_the_disk(at), before)
+    (disk,) = at.session.on_disk.values()
+    assert [each for each in at.viewer.layers if each.name.endswith("_labels")] == [disk.layer]
+    open_window(at)
+    number = stroke(at, 100, 120)
+    at.wait(lambda: number in on_the_disk(at))
+
+
+def test_labels_can_be_corrected_after_another_run_was_cancelled(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    choose(at, "whole")
+    at.click(at.dock.segment.start)
+    at.click(at.dock.segment.cancel)
+    at.wait()
+    number = stroke(at, 100, 120)
+    at.wait(lambda: number in on_the_disk(at))
