@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_unet.gui.look import button, label, row, say, set_property
@@ -12,6 +13,8 @@ from napari_unet.gui.results import add_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from numpy.typing import NDArray
 
     from napari_unet.gui.layers import Source
     from napari_unet.gui.segment_large import SegmentLarge
@@ -85,9 +88,12 @@ class Offer(QWidget):
             for each in kept:
                 source = (_window(each, image) if image.large else image) or image
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)
+                of_disk = disk is not None and _of_disk(each, np.asarray(disk.pyramid.arrays[0][source.window]))
                 labels = add_labels(session, source, each.now(), outlined=outlined)
-                session.set_labels(labels, foreign=True, first=each.labels, done=each.actions, source=source)
-                if disk is not None and (annotation := session.annotation) is not None:
+                session.set_labels(
+                    labels, foreign=True, first=each.labels, done=each.actions, source=source, apart=not of_disk
+                )
+                if of_disk and disk is not None and (annotation := session.annotation) is not None:
                     annotation.taken = disk.largest()
                     for action in each.actions:  # what did not reach the disk, and what did again
                         annotation.wrote.emit(action.region)
@@ -119,3 +125,16 @@ def _said(kept: Sequence[Kept]) -> str:
     today = last.date() == datetime.now().date()
     when = f"{last:%H:%M}" if today else f"{last.day} {last:%B, %H:%M}"
     return f"{count} action{'s' * (count != 1)} from {when}"
+
+
+def _of_disk(kept: Kept, there: NDArray[Any]) -> bool:
+    """Return whether labels were those on the disk before anything was done to them: what was done may go there again.
+
+    Others, such as what a run found in view before the whole image was segmented, have other numbers.
+    """
+    first = kept.labels.unpack().reshape(kept.labels.shape)
+    untouched = np.ones(first.shape, bool)
+    for action in kept.actions:
+        untouched[action.region] = False
+    same = (first == there.reshape(first.shape))[untouched]
+    return bool(untouched.mean() > 0.5 and first.any() and same.all())

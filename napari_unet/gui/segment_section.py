@@ -195,6 +195,8 @@ class SegmentSection(Step):
         self._pace, self._running = Pace(), source
         self.large.stopped = ""
         if self._is_large():
+            if (part or self.part.currentData()) == "whole":
+                self._running = session.whole_of(source.layer)
             with session.told():
                 started = self.large.segment(entry, part or self.part.currentData(), outline)
             if started is not None:

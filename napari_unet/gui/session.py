@@ -240,6 +240,7 @@ class Session(OneJob):
         first: Runs | None = None,
         done: Sequence[Action] = (),
         source: Source | None = None,
+        apart: bool = False,
     ) -> None:
         """Correct this layer of labels for an image.
 
@@ -253,6 +254,8 @@ class Session(OneJob):
             What its labels were first, and what was done to them since; default: they are as they were.
         source : Source, optional
             The image, by default the present one.
+        apart : bool
+            Whether labels of a window have nothing to do with those of the image on the disk.
         """
         source = source or self._windows.get(id(labels)) or self.source
         if source is None or labels is self.labels_of(source):
@@ -264,7 +267,8 @@ class Session(OneJob):
             annotation = Annotation(labels, foreign=foreign, model=self.model, done=done)
             self._adopt(annotation, source.name, first, done)
             self.corrected += annotation.known()  # what was restored is to be learned from
-            if source.window is not None and (disk := self.on_disk.get(id(source.layer))) is not None:
+            disk = None if apart else self.on_disk.get(id(source.layer))
+            if source.window is not None and disk is not None:
                 disk.follow(annotation, source.window)
         if source.layer is self.image and source is not self.source:
             self.source = source

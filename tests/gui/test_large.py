@@ -325,6 +325,29 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     again.wait(lambda: np.asarray(stored[window])[3, 4] == 9999)
 
 
+def test_what_was_done_before_the_disk_had_labels_does_not_go_there(
+    at: Desk, desk: Callable[..., Desk], tmp_path: Path
+) -> None:
+    zoom(at, 100, 120)
+    at.click(at.dock.correct.empty)
+    at.session.labels.data_setitem((np.array([30, 31]), np.array([30, 30])), 1)
+    segment_all(at)
+    shown = next(layer for layer in at.viewer.layers if layer.name.endswith("_labels") and layer.multiscale)
+    assert shown.translate.tolist() == [0, 0], "it lies over the whole image, not over the window"
+    at.session.close()
+    stored = zarr.open_array(tmp_path / "slide.ome.zarr" / "labels" / "tiny" / "0", mode="r")
+    before = stored[...]
+    again = desk()
+    again.viewer.open(tmp_path / "slide.ome.zarr", plugin="napari-ome-zarr")
+    offer = again.dock.offer
+    again.wait(lambda: offer.restore.isVisibleTo(again.dock))
+    again.click(offer.restore)
+    assert again.session.labels.data[30, 30] == 1
+    again.session.labels.data_setitem((np.array([40]), np.array([40])), 1)
+    again.session.close()
+    np.testing.assert_array_equal(stored[...], before)
+
+
 def test_strokes_in_two_windows_are_both_learned_from(at: Desk) -> None:
     for y, x in ((60, 60), (200, 200)):
         zoom(at, y, x)
