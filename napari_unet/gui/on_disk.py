@@ -103,7 +103,8 @@ class OnDisk(QObject):
         yield Progress(0, 1, "reading the labels from the disk")
         finest = self.pyramid.arrays[0]
         labels = np.array(finest[window])
-        for region, part in list(self._parts):  # the disk refused them
+        refused = list(self._parts)
+        for region, part in refused:
             here, there = overlap(window, region)
             if here is not None and there is not None:
                 labels[here] = part[there]
@@ -116,7 +117,7 @@ class OnDisk(QObject):
                     part = finest[(*plane, slice(y * SIDE, (y + 1) * SIDE), slice(x * SIDE, (x + 1) * SIDE))]
                     largest = max(largest, int(np.max(part)))
             group.attrs[SOFTWARE] = said = said | {LARGEST: largest}
-        return labels, int(said[LARGEST])
+        return labels, max([int(said[LARGEST]), *(int(part.max(initial=0)) for _, part in refused)])
 
     def largest(self) -> int:
         """Return the largest number of all labels, as far as it was looked for."""

@@ -473,6 +473,7 @@ def test_an_error_while_a_removed_window_is_written_is_told_and_nothing_is_lost(
     assert at.session.annotation is None
     open_window(at)
     assert at.session.labels.data[4, 4] == 9999, "what could not be written is read all the same"
+    assert at.session.annotation.taken == 9999
     full.clear()
     at.session.close()
     last = np.asarray(zarr.open_array(disk.folder / "2", mode="r")[...])
@@ -576,7 +577,8 @@ def test_old_windows_do_not_write_into_new_labels(at: Desk, monkeypatch: pytest.
     zoom(at, 100, 120)
     open_window(at)
     old = at.session.labels
-    at.wait(lambda: stroke(at, 100, 120) in on_the_disk(at))
+    painted = stroke(at, 100, 120)
+    at.wait(lambda: painted in on_the_disk(at))
     segment_all(at)
     assert old not in at.viewer.layers
     np.testing.assert_array_equal(on_the_disk(at), before)
