@@ -76,6 +76,8 @@ def connect(workers: int | None = None, scheduler: str | None = None) -> Iterato
 
     if scheduler is not None:
         try:
+            if "://" not in scheduler:  # dask would take it for a name on this machine, and tell of it for a long time
+                raise ValueError(scheduler)
             client = Client(scheduler, timeout=ANSWER, set_as_default=False)
         except (OSError, ValueError) as error:
             raise UnetError(

@@ -94,6 +94,11 @@ class OnDisk(QObject):
         self._slots = [each for each in self._slots if each[0] is not annotation]  # it goes away with them
         self._show_holes()
 
+    @property
+    def followed(self) -> list[Annotation]:
+        """The windows that write here."""
+        return [annotation for annotation, _ in self._followed]
+
     def _show_holes(self) -> None:
         self.pyramid.holes = [window for _, window in self._followed]
         self.redraw.soon()

@@ -237,12 +237,21 @@ class SegmentLarge(QObject):
         objects = result.found.get("objects")
         many = "Done" if objects is None else f"{objects} object{'s' * (objects != 1)}"
         notes = " ".join(runs.sentence(note) for note in runs.for_people(result.notes))
-        self._tell(f"{many} in {result.seconds:.0f} s, written to {written.target}. {notes}".strip())
+        said = f"{many} in {result.seconds:.0f} s, written to {written.target}. {notes}".strip()
+        self._tell(said)
         if layer is None or image.layer not in session.viewer.layers:
             return
+        followed = []
         if (old := session.on_disk.pop(id(image.layer), None)) is not None:
+            followed = old.followed
             old.close(write=old.folder != written.target)
-        session.remove_windows(image.layer)  # they hold the old labels
+        # windows hold the old labels; what was corrected in them is there, but for windows that no disk knew
+        apart = [each for each in session.windows_of(image.layer) if each.known() and each not in followed]
+        for each in session.windows_of(image.layer):
+            if each not in apart:
+                session.viewer.layers.remove(each.layer)
+        if apart:
+            self._tell(f"{said} What you corrected before stays in a layer of its own and is not among these labels.")
         for other in [each for each in session.viewer.layers if each.metadata.get(FOLDER) == str(written.target)]:
             session.viewer.layers.remove(other)
         layer.metadata = {}

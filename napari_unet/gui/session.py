@@ -315,11 +315,13 @@ class Session(OneJob):
             self.on_disk[id(image.layer)] = disk
         return self.on_disk.get(id(image.layer))
 
-    def remove_windows(self, image: Image) -> None:
-        """Remove the windows of a large image from the viewer."""
-        for labels in [each.layer for key, each in self._annotations.items() if key in self._windows]:
-            if self._windows[id(labels)].layer is image:
-                self.viewer.layers.remove(labels)
+    def windows_of(self, image: Image) -> list[Annotation]:
+        """Return what is known by hand in the windows of a large image."""
+        return [
+            each
+            for key, each in self._annotations.items()
+            if key in self._windows and self._windows[key].layer is image
+        ]
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""

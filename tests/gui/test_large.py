@@ -331,7 +331,10 @@ def test_what_was_done_before_the_disk_had_labels_does_not_go_there(
     zoom(at, 100, 120)
     at.click(at.dock.correct.empty)
     at.session.labels.data_setitem((np.array([30, 31]), np.array([30, 30])), 1)
+    painted = at.session.labels
     segment_all(at)
+    assert painted in at.viewer.layers, "no stroke is lost"
+    assert "stays in a layer of its own" in at.dock.segment.note.text()
     shown = next(layer for layer in at.viewer.layers if layer.name.endswith("_labels") and layer.multiscale)
     assert shown.translate.tolist() == [0, 0], "it lies over the whole image, not over the window"
     at.session.close()
