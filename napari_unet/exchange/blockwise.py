@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from napari_unet.infer.tiles import Block
     from napari_unet.model import Model
 
-LARGE = 2**26  # pixels: smaller images are segmented in memory, in less than 1.5 GB (bench/memory.py)
+LARGE = 2**26  # pixels: smaller images are segmented in memory, in less than 2 GB (bench/scale.py)
 
 
 def is_large(image: Image, above: int | None = None) -> bool:

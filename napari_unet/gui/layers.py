@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.regions import Region
 
 # Pixels of a plane, and of an image, that the viewer holds labels of in memory. Of a larger one it holds a window.
-PLANE, LARGEST = 2**26, 2**28
+PLANE, LARGEST = 2**25, 2**28
 ONLY_SEEN = "napari-unet: only seen"  # in the metadata of a layer: a picture of ours, nothing to segment or correct
 KNOWN_AXES = {
     1: ("X",),
