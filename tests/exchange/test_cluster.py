@@ -333,7 +333,9 @@ def lives(group: int) -> bool:
 def test_ctrl_c_ends_the_workers_too(model: Path, tmp_path: Path) -> None:
     """A program of its own, as a shell runs it: Ctrl+C goes to all its processes."""
     words = ["segment", write_images(tmp_path / "images", 200), "--model", model, "--output", tmp_path / "out"]
-    program = [sys.executable, "-m", "napari_unet", *map(str, words), "--workers", "2"]
+    # it listens also where the tests themselves run in the background
+    listening = "import signal as s; s.signal(s.SIGINT, s.default_int_handler); from napari_unet import cli; cli.main()"
+    program = [sys.executable, "-c", listening, *map(str, words), "--workers", "2"]
     process = subprocess.Popen(
         program, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
     )
