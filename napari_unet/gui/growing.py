@@ -10,6 +10,7 @@ import numpy as np
 from qtpy.QtCore import QObject
 
 from napari_unet.exchange import blockwise
+from napari_unet.exchange.ome_zarr import SMALLEST
 from napari_unet.exchange.work import begin
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove, scale_of
 from napari_unet.gui.pyramid import Pyramid, Redraw, sizes
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from napari_unet.gui.regions import Region
     from napari_unet.infer.segment import SegmentSettings
 
-SMALLEST = 2048  # side in pixels of the smallest level: about a screen
 FIRST = 768  # side in pixels of the first look: it is there within a second
 
 

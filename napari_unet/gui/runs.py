@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from napari_unet.model import Model
 
 
-WIDE = 30.0  # pixels: a typical object, where neither user nor model says
 _EMPTY = Runs.pack(np.empty(0, np.uint32))
 _NOTHING = Action("segment", (slice(0, 0),), _EMPTY, _EMPTY)
 
@@ -119,6 +118,8 @@ def segment_part(
     model = yield from load(entry)
     inside = None
     if outline is not None:
+        from napari_unet.infer.blocks import WIDE
+
         region, inside = around(outline, region, settings.diameter or model.diameter or WIDE)
     from napari_unet.infer.segment import segment_job
 

@@ -67,7 +67,7 @@ class OpenVINO:
     def start(self, x: NDArray[np.float32], keep: Window, *, often: bool = False) -> Pending:
         """See :class:`Engine`; it computes in threads of its own while the caller goes on.
 
-        A graph for one size and part takes 0.1 s to make, and a third less memory.
+        A graph for one size and part takes a moment to make, and less memory.
         """
         tile, cuts = np.ascontiguousarray(x)[None], self._cuts(x.shape[1:], keep)
         given: tuple[NDArray[Any], ...]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_unet.nets.unet import UNet, Window
 
 # Bytes of the tiles under way at most, and their share of what is free. The halo is computed again by each neighbour,
-# so larger is less work: with .5 GB it is 15 % on processors. A GPU needs large tiles to be busy.
+# so larger is less work. A GPU needs large tiles to be busy.
 MOST = {"cpu": 2**29, "cuda": 2**32, "mps": 2**30}
 LEAST = 2**18  # pixels of a tile; with less almost all of it is halo, and if that is too much, it is halved
 SHARE = {"cpu": 0.25, "cuda": 0.5, "mps": 0.25}
