@@ -47,25 +47,17 @@ class Growing(QObject):
     def __init__(self, viewer: Viewer) -> None:
         super().__init__()
         self._viewer = viewer
-        self._look: Labels | None = None
+        self._pyramid: Pyramid | None = None
         self._redraw: Redraw | None = None
         self.layer: Labels | None = None
 
     def take(self, source: Source, payload: Any) -> None:
-        """Show what came of a run over an image: a look, a pyramid that will grow, or a region in which it has."""
-        if isinstance(payload, Part):
-            remove(self._viewer, self._look)
-            self._look = self._add(payload.labels, source, payload.region)
-        elif isinstance(payload, Pyramid):
+        """Show what came of a run over an image: a pyramid that grows, or a region in which it has."""
+        if isinstance(payload, Pyramid) and payload is not self._pyramid:
             remove(self._viewer, self.layer)  # of a run that was stopped
-            self.layer = self._add(payload.shown, source)
+            self._pyramid, self.layer = payload, self._add(payload.shown, source)
             self._redraw = Redraw(self.layer)
-            if self._look is not None and self._look in self._viewer.layers:  # below it the look would not be seen
-                layers = self._viewer.layers
-                layers.move(layers.index(self._look), layers.index(self.layer) + 1)
         elif self._redraw is not None:
-            remove(self._viewer, self._look)
-            self._look = None
             self._redraw.soon()
 
     def keep(self) -> Labels | None:
@@ -78,25 +70,22 @@ class Growing(QObject):
         """Let what has grown so far be seen until it goes on."""
         if self._redraw is not None:
             self._redraw.close()
-        remove(self._viewer, self._look)
-        self._look = self._redraw = None
+        self._redraw = self._pyramid = None
 
     def close(self) -> None:
         """Remove what is shown."""
-        if self._redraw is not None:
-            self._redraw.close()
-        remove(self._viewer, self._look)
+        self.rest()
         remove(self._viewer, self.layer)
-        self._look = self.layer = self._redraw = None
+        self.layer = None
 
-    def _add(self, data: Any, source: Source, region: Region | None = None) -> Labels:
+    def _add(self, data: Any, source: Source) -> Labels:
         with keep_active(self._viewer):
             layer = self._viewer.add_labels(
                 data,
                 name=f"{source.layer.name}_found so far",
                 metadata={ONLY_SEEN: True},
-                multiscale=isinstance(data, list),
-                **placement(source, region),
+                multiscale=True,
+                **placement(source),
             )
         layer.editable = False
         return layer
@@ -143,16 +132,25 @@ def to_disk(entry: ModelEntry, source: Source, settings: SegmentSettings, target
     Yields
     ------
     Progress
-        In thousandths of blocks. The payload is the first look, then a pyramid, then regions in which that has grown.
+        In thousandths of blocks. The payload is a pyramid, which shows the first look until the first block is done,
+        then regions in which that has grown.
     """
     began = time.perf_counter()
     model = yield from load(entry)
     target.parent.mkdir(parents=True, exist_ok=True)
     image = Image(source.data, source.axes, scale_of(source), source.layer.name)
-    work = yield from begin(model, image, target, settings, first=first)
+    pyramid = Pyramid.empty(source.shape, np.uint8 if model.task == "classes" else np.uint32, SMALLEST)
+
+    def looked(progress: Progress) -> Progress:
+        if not isinstance(part := progress.payload, Part):
+            return progress
+        pyramid.take_early(part.region, part.labels)
+        return Progress(progress.done, progress.total, progress.message, payload=pyramid)
+
+    work = yield from as_part(begin(model, image, target, settings, first=first), looked)
     labels = blockwise.label_image(work, target)
     labels.create()
-    pyramid = Pyramid([labels.array(level, "r+") for level in range(labels.levels)])
+    pyramid.read_again([labels.array(level, "r+") for level in range(labels.levels)])
     total, missing = len(work.blocks), nearest_first(work.missing(), first)
     yield Progress(1000 * (total - len(missing)), 1000 * total, "blocks", payload=pyramid)
     for done, block in enumerate(missing, start=total - len(missing)):

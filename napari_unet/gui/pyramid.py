@@ -42,6 +42,7 @@ class Pyramid:
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self.holes: list[Region] = []
+        self._early: list[tuple[Region, NDArray[Any]]] = []
         self.arrays = list(arrays)
         self.factors = [_factors(each.shape, arrays[0].shape) for each in arrays]
         self.shown: list[Any] = []
@@ -54,15 +55,33 @@ class Pyramid:
             else:
                 self.shown.append(LazyArray(each.shape, np.dtype(each.dtype), partial(self._read, level)))
 
+    @classmethod
+    def empty(cls, shape: Sequence[int], dtype: Any, smallest: int) -> Pyramid:
+        """Make one that shows nothing yet and takes no memory, with levels until a plane is no longer than that."""
+        return cls([LazyArray(each, np.dtype(dtype), partial(_nothing, dtype)) for each in sizes(shape, smallest)])
+
     def read_again(self, arrays: Sequence[Any]) -> None:
         """Show these arrays on disk, of the same shapes as those before."""
         self.arrays = list(arrays)
         for each, shown in zip(arrays, self.shown, strict=True):
             if isinstance(shown, np.ndarray):
                 shown[...] = each[...]
+        for region, labels in self._early:
+            self._put(region, labels)
+
+    def take_early(self, region: Region, labels: NDArray[Any]) -> None:
+        """Show labels of a region, in pixels of the finest level, until there are others of any region."""
+        self._early.append((region, labels))
+        self._put(region, labels)
 
     def take(self, region: Region, labels: NDArray[Any]) -> None:
         """Take over labels of a region, in pixels of the finest level, into all that is held in memory."""
+        early, self._early = self._early, []
+        for each, was in early:
+            self._put(each, np.zeros_like(was))
+        self._put(region, labels)
+
+    def _put(self, region: Region, labels: NDArray[Any]) -> None:
         for shown, factors in zip(self.shown, self.factors, strict=True):
             if isinstance(shown, np.ndarray) and (fits := at_level(region, factors, shown.shape)) is not None:
                 shown[fits[0]] = labels[fits[1]]
@@ -76,6 +95,11 @@ class Pyramid:
             here, _ = (None, None) if fits is None else overlap(at, fits[0])
             if here is not None:
                 part[here] = 0
+        for region, labels in self._early:
+            fits = at_level(region, self.factors[level], self.arrays[level].shape)
+            here, there = (None, None) if fits is None else overlap(at, fits[0])
+            if fits is not None and here is not None and there is not None:
+                part[here] = labels[fits[1]][there]
         return part
 
 
@@ -120,6 +144,10 @@ def sizes(shape: Sequence[int], smallest: int) -> list[tuple[int, ...]]:
     while max(found[-1][-2:]) > smallest:
         found.append((*shape[:-2], *(-(-n // 2 ** len(found)) for n in shape[-2:])))
     return found
+
+
+def _nothing(dtype: Any, at: Region) -> NDArray[Any]:
+    return np.zeros(shape_of_region(at), dtype)
 
 
 def _factors(shape: Sequence[int], finest: Sequence[int]) -> list[int]:
