@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_unet.exchange import blockwise
-from napari_unet.exchange.ome_zarr import SMALLEST
+from napari_unet.exchange import blockwise, ome_zarr
 from napari_unet.exchange.work import begin
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove, scale_of
 from napari_unet.gui.pyramid import Pyramid, Redraw, sizes
@@ -108,7 +107,7 @@ def in_memory(job: Job[T], source: Source) -> Job[T]:
             return progress
         new = pyramid is None
         if pyramid is None:
-            pyramid = Pyramid([np.zeros(shape, part.labels.dtype) for shape in sizes(source.shape, SMALLEST)])
+            pyramid = Pyramid([np.zeros(shape, part.labels.dtype) for shape in sizes(source.shape, ome_zarr.SMALLEST)])
         pyramid.take(part.region, part.labels)
         return Progress(progress.done, progress.total, progress.message, payload=pyramid if new else part.region)
 
@@ -139,7 +138,7 @@ def to_disk(entry: ModelEntry, source: Source, settings: SegmentSettings, target
     model = yield from load(entry)
     target.parent.mkdir(parents=True, exist_ok=True)
     image = Image(source.data, source.axes, scale_of(source), source.layer.name)
-    pyramid = Pyramid.empty(source.shape, np.uint8 if model.task == "classes" else np.uint32, SMALLEST)
+    pyramid = Pyramid.empty(source.shape, np.uint8 if model.task == "classes" else np.uint32, ome_zarr.SMALLEST)
 
     def looked(progress: Progress) -> Progress:
         if not isinstance(part := progress.payload, Part):

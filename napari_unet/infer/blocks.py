@@ -98,7 +98,9 @@ def faces_of(ready: Ready, blocks: Sequence[Block]) -> dict[Any, dict[tuple[int,
     return shared_faces(blocks, axes if ready.model.task == "instances" else ())
 
 
-def look(ready: Ready, block: Block, faces: Mapping[tuple[int, int], int]) -> Job[tuple[Found, int]]:
+def look(
+    ready: Ready, block: Block, faces: Mapping[tuple[int, int], int], *, once: bool = False
+) -> Job[tuple[Found, int]]:
     """Return what is in a block, and how many of its pixels were not numbers.
 
     Parameters
@@ -109,13 +111,15 @@ def look(ready: Ready, block: Block, faces: Mapping[tuple[int, int], int]) -> Jo
         From :func:`plan`.
     faces : dict
         Of the block, from :func:`faces_of`.
+    once : bool
+        Whether no blocks like it follow: then it does not pay to get ready for them.
 
     Yields
     ------
     Progress
         Tiles done.
     """
-    maps, broken = yield from _maps(ready, block)
+    maps, broken = yield from _maps(ready, block, once=once)
     return (yield from as_part(_found(ready, block, faces, maps), lambda p: Progress(1, 1, p.message))), broken
 
 
@@ -169,7 +173,7 @@ def _share(p: Progress, done: int, total: int) -> Progress:
     return Progress(max(1000 * done + 990 * p.done // max(p.total, 1), 0), total, "blocks")
 
 
-def _maps(ready: Ready, block: Block) -> Job[tuple[NDArray[np.float32] | None, int]]:
+def _maps(ready: Ready, block: Block, *, once: bool = False) -> Job[tuple[NDArray[np.float32] | None, int]]:
     """Return the maps of a block's view, None where there is nothing to see, and how many pixels were not numbers."""
     model, shape = ready.model, ready.seen.shape
     lead = len(shape) - model.ndim
@@ -184,7 +188,7 @@ def _maps(ready: Ready, block: Block) -> Job[tuple[NDArray[np.float32] | None, i
     if part.min() == part.max() and _nothing(model, float(part.flat[0]), ready.settings.device):
         yield Progress(1, 1, "tiles")
         return None, broken
-    many = any(v.stop - v.start < n for v, n in zip(view, shape[lead:], strict=True))
+    many = not once and any(v.stop - v.start < n for v, n in zip(view, shape[lead:], strict=True))
     return (yield from ready.maps(part, within(view, read), many=many)), broken
 
 

@@ -324,7 +324,7 @@ def get_ready(
     if first is not None:
         ready = Ready(used, model, seen, factor, settings, ())
         for block in blocks.plan(ready, first):
-            looking = blocks.look(ready, block, {})
+            looking = blocks.look(ready, block, {}, once=True)
             found, _ = yield from as_part(looking, lambda _: Progress(0, 1, "looking at what is in view"))
             yield Progress(0, 1, "looking at what is in view", payload=Part(block.write, found.labels))
     yield from int8.consider(model, seen, factor, settings.device, region)
