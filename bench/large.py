@@ -42,7 +42,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--size", type=int, default=8192, help="side of the image in pixels (8192)")
     parser.add_argument("--seconds", type=float, default=10, help="how long to paint (10)")
-    parser.add_argument("--idle", type=float, default=3, help="seconds between opening and the first click (3)")
+    parser.add_argument("--idle", type=float, default=8, help="seconds to look at the image before the first click (8)")
     parser.add_argument("--one", type=Path, help="do all of it here, with this image")
     chosen = parser.parse_args()
     if chosen.one:

@@ -18,6 +18,7 @@ from napari_unet.gui.notices import binding
 from napari_unet.gui.offer import Offer
 from napari_unet.gui.segment_section import SegmentSection
 from napari_unet.gui.session import Session
+from napari_unet.gui.warm_up import WarmUp
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +45,7 @@ class UNetDock(QWidget):
         self.finetune = FinetuneSection(session, self.segment.segment)
         self.offer = Offer(session, self.segment.large)
         self.first = FirstSteps(session)
+        self.warm_up = WarmUp(session)
         self.steps: tuple[Step, ...] = (self.image, self.segment, self.correct, self.finetune)
         self._lay_out()
         session.image_changed.connect(self._highlight)
@@ -157,6 +159,7 @@ class UNetDock(QWidget):
         viewer, app = self.session.viewer, QApplication.instance()
         self._ending = ending = Ending()
         ending.add(self.session.close)
+        ending.add(self.warm_up.close)
         ending.add(self.finetune.save_unjudged)
         ending.add(self.segment.stop_writing)
         ending.add(self.segment.growing.rest)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.regions import Region
     from napari_unet.infer.segment import SegmentSettings
 
-FIRST = 768  # side in pixels of the first look: it is there within a second
+FIRST = 640  # side in pixels of the first look: with what lies around it one tile, which is there within a second
 
 
 class Growing(QObject):
@@ -47,17 +47,23 @@ class Growing(QObject):
         super().__init__()
         self._viewer = viewer
         self._pyramid: Pyramid | None = None
+        self._grown = False  # whether there is something to be seen
         self._redraw: Redraw | None = None
         self.layer: Labels | None = None
+
+    def begin(self, source: Source, pyramid: Pyramid) -> None:
+        """Add a layer that shows a pyramid of an image; done before a run begins, it holds nobody up."""
+        remove(self._viewer, self.layer)  # of a run that was stopped
+        self._pyramid, self.layer, self._grown = pyramid, self._add(pyramid.shown, source), False
+        self._redraw = Redraw(self.layer)
 
     def take(self, source: Source, payload: Any) -> None:
         """Show what came of a run over an image: a pyramid that grows, or a region in which it has."""
         if isinstance(payload, Pyramid) and payload is not self._pyramid:
-            remove(self._viewer, self.layer)  # of a run that was stopped
-            self._pyramid, self.layer = payload, self._add(payload.shown, source)
-            self._redraw = Redraw(self.layer)
+            self.begin(source, payload)
         elif self._redraw is not None:
             self._redraw.soon()
+        self._grown = True
 
     def keep(self) -> Labels | None:
         """Let go of the layer that has grown: it stays."""
@@ -69,6 +75,9 @@ class Growing(QObject):
         """Let what has grown so far be seen until it goes on."""
         if self._redraw is not None:
             self._redraw.close()
+        if not self._grown:
+            remove(self._viewer, self.layer)
+            self.layer = None
         self._redraw = self._pyramid = None
 
     def close(self) -> None:
@@ -125,20 +134,22 @@ class Written:
     result: Result
 
 
-def to_disk(entry: ModelEntry, source: Source, settings: SegmentSettings, target: Path, first: Region) -> Job[Written]:
+def to_disk(
+    entry: ModelEntry, source: Source, settings: SegmentSettings, target: Path, first: Region, pyramid: Pyramid
+) -> Job[Written]:
     """Segment all of a large image to an OME-Zarr label image, or go on with what was begun.
+
+    `pyramid` is empty; it shows what is at `first` before the first block is done.
 
     Yields
     ------
     Progress
-        In thousandths of blocks. The payload is a pyramid, which shows the first look until the first block is done,
-        then regions in which that has grown.
+        In thousandths of blocks. The payload is the pyramid, or a region in which it has grown.
     """
     began = time.perf_counter()
     model = yield from load(entry)
     target.parent.mkdir(parents=True, exist_ok=True)
     image = Image(source.data, source.axes, scale_of(source), source.layer.name)
-    pyramid = Pyramid.empty(source.shape, np.uint8 if model.task == "classes" else np.uint32, ome_zarr.SMALLEST)
 
     def looked(progress: Progress) -> Progress:
         if not isinstance(part := progress.payload, Part):

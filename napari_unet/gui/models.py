@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from napari_unet.errors import ModelFileError
@@ -38,6 +39,7 @@ class ModelEntry:
     model: Model | None = None
     _head: tuple[Stamp, Head] | None = None
     stamp: Stamp | None = None  # of the file, when the folder was last looked at
+    _reading: Lock = field(default_factory=Lock, init=False, repr=False)
 
     def get(self) -> Model:
         """Return the model; slow at first, so call it in a worker.
@@ -47,6 +49,10 @@ class ModelEntry:
         ModelFileError
             If its file is gone or damaged.
         """
+        with self._reading:
+            return self._get()
+
+    def _get(self) -> Model:
         if self.model is None:
             self.model = untrained() if self.path is None else replace(Model.load(self.path), name=self.name)
         return self.model

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import time
 from functools import partial
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,7 +51,7 @@ class Pyramid:
             # napari reads the smallest level once, and asks no more: it gets what is written into
             if isinstance(each, np.ndarray):
                 self.shown.append(each)
-            elif prod(each.shape) <= KEPT or level == len(arrays) - 1:
+            elif math.prod(each.shape) <= KEPT or level == len(arrays) - 1:
                 self.shown.append(np.array(each[...]))
             else:
                 self.shown.append(LazyArray(each.shape, np.dtype(each.dtype), partial(self._read, level)))
@@ -104,19 +105,23 @@ class Pyramid:
 
 
 class Redraw(QObject):
-    """Draws a layer anew when its pixels have changed: soon, and not too often."""
+    """Draws a layer anew when its pixels have changed: at once, but not too often."""
 
     def __init__(self, layer: Labels) -> None:
         super().__init__()
-        self._layer = layer
+        self._layer, self._drawn = layer, -math.inf
         self._later = QTimer(self)
         self._later.setSingleShot(True)
-        self._later.timeout.connect(lambda: layer.refresh(extent=False, highlight=False))
+        self._later.timeout.connect(self._draw)
 
     def soon(self) -> None:
         """Draw it."""
         if not self._later.isActive():
-            self._later.start(OFTEN)
+            self._later.start(round(max(OFTEN - 1000 * (time.monotonic() - self._drawn), 0)))
+
+    def _draw(self) -> None:
+        self._layer.refresh(extent=False, highlight=False)
+        self._drawn = time.monotonic()
 
     def close(self) -> None:
         """Draw it no more."""

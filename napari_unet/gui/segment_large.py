@@ -12,11 +12,13 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.errors import DataError, ImageError
+from napari_unet.exchange import ome_zarr
 from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
 from napari_unet.gui.growing import FIRST, Written, to_disk
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
 from napari_unet.gui.on_disk import FOLDER, OnDisk, may_show, plain
+from napari_unet.gui.pyramid import Pyramid
 from napari_unet.gui.regions import clamp
 from napari_unet.gui.results import add_labels
 from napari_unet.infer.segment import SegmentSettings
@@ -191,7 +193,11 @@ class SegmentLarge(QObject):
         first = self._first(image)
         self._drop_look()
         self.stopped = GOES_ON
-        session.run("segment", lambda: to_disk(entry, image, settings, target, first), self._on_written)
+        head = entry.head()
+        kind = np.uint8 if head is not None and head.task == "classes" else np.uint32
+        pyramid = Pyramid.empty(image.shape, kind, ome_zarr.SMALLEST)
+        self.growing.begin(image, pyramid)
+        session.run("segment", lambda: to_disk(entry, image, settings, target, first, pyramid), self._on_written)
         return True
 
     def _first(self, image: Source) -> Region:

@@ -5,6 +5,7 @@ Both take a tile and the part of it that is wanted, and give maps.
 
 from __future__ import annotations
 
+import threading
 import time
 import weakref
 from dataclasses import dataclass
@@ -90,14 +91,15 @@ def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, wa
     vino = not precise and not waited_for and pick_device(device).type == "cpu" and find_spec("openvino") is not None
     if not vino:
         return torch_engine(network, device, precise=precise)
-    made = _made.setdefault(network, {})
     limits = _limits.get(network)
     key = "openvino int8" if limits else "openvino"
-    if key not in made:
-        from napari_unet.infer.openvino_engine import OpenVINO
+    with _making:
+        made = _made.setdefault(network, {})
+        if key not in made:
+            from napari_unet.infer.openvino_engine import OpenVINO
 
-        made[key] = OpenVINO(network, limits)
-    return made[key]
+            made[key] = OpenVINO(network, limits)
+        return made[key]
 
 
 def pixel(network: UNet, size: int) -> int:
@@ -124,13 +126,16 @@ def quantised(network: UNet) -> Limits | None:
 
 def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) -> Torch:
     """Return the torch engine for a network; for parameters and errors see :func:`engine_for`."""
-    place, made = pick_device(device), _made.setdefault(network, {})
+    place = pick_device(device)
     key = f"{place} precise" if precise else str(place)
-    if key not in made:
-        made[key] = Torch(network, place, precise=precise)
-    return made[key]
+    with _making:
+        made = _made.setdefault(network, {})
+        if key not in made:
+            made[key] = Torch(network, place, precise=precise)
+        return made[key]
 
 
+_making = threading.Lock()  # one engine for all threads
 _made: weakref.WeakKeyDictionary[UNet, dict[str, Any]] = weakref.WeakKeyDictionary()
 _limits: weakref.WeakKeyDictionary[UNet, Limits] = weakref.WeakKeyDictionary()
 
