@@ -2,9 +2,11 @@
 #   PYTHON=python3.13       which Python makes .venv (3.11 or newer)
 #   TORCH_INDEX=URL         where torch comes from, e.g. https://download.pytorch.org/whl/cu128 (see tools/make_venv.sh)
 #   ARGS="-k tiles -x"      what pytest is given besides
+#   PROCESSES=4             how many processes share the tests; each takes about 2 GB
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=
+PROCESSES ?= 2
 BIN := .venv/bin
 READY := .venv/installed
 MAKEFLAGS += --no-print-directory
@@ -29,7 +31,7 @@ run: $(READY)
 	fi
 
 test: $(READY)
-	@tools/on_screen.sh virtual $(BIN)/python -m pytest $(ARGS)
+	@tools/on_screen.sh virtual $(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(READY)
 	@$(BIN)/ruff check .

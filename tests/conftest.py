@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING, Any, Protocol
 
 import hypothesis
@@ -17,6 +19,21 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 if TYPE_CHECKING:
     from napari_unet import Model
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several test processes a screen of its own: else they would share the pointer and the focus."""
+    if not hasattr(config, "workerinput") or shutil.which("Xvfb") is None:
+        return
+    number, told = os.pipe()
+    screen = ["Xvfb", "-displayfd", str(told), "-screen", "0", "1920x1080x24", "-nolisten", "tcp"]
+    running = subprocess.Popen(screen, pass_fds=[told], stderr=subprocess.DEVNULL)
+    os.close(told)
+    with os.fdopen(number) as file:
+        os.environ["DISPLAY"] = f":{file.readline().strip()}"
+    os.environ.pop("XAUTHORITY", None)  # of the screen that they were started on
+    config.add_cleanup(running.wait)
+    config.add_cleanup(running.terminate)  # first: the last one that was added is called first
 
 
 class Thresholding(Protocol):

@@ -19,11 +19,11 @@ from napari_unet.infer import blocks
 from napari_unet.infer.seen import said
 from napari_unet.infer.segment import each_alone
 from napari_unet.infer.stitch import Found, Stitching
-from napari_unet.jobs import Job, Progress
+from napari_unet.jobs import Job, Progress, as_part
 from napari_unet.whole import write_whole
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -51,11 +51,24 @@ def do_block(work: Work, block: Block, device: str = "auto") -> Job[None]:
     Progress
         Tiles done.
     """
-    if work.file(block).exists():
-        return
+    if not work.file(block).exists():
+        yield from do_each(work, [block], device)
+
+
+def do_each(work: Work, each: Sequence[Block], device: str = "auto") -> Job[None]:
+    """Find the objects of some blocks and write them, in this order.
+
+    Yields
+    ------
+    Progress
+        Thousandths of these blocks; once one is written it is the payload.
+    """
     ready = replace(work.ready, settings=replace(work.ready.settings, device=device))
-    found, broken = yield from blocks.look(ready, block, work.faces[block.place])
-    _keep(work, block, found, broken)
+    with closing(blocks.look_all(ready, each, work.faces)) as looks:
+        for p in looks:
+            if p.payload is not None:
+                _keep(work, *p.payload)
+            yield Progress(p.done, p.total, p.message, payload=p.payload and p.payload[0])
 
 
 def _keep(work: Work, block: Block, found: Found, broken: int) -> None:
@@ -99,15 +112,15 @@ def do_blocks(work: Work, device: str = "auto", shard: tuple[int, int] = (0, 1))
     """
     mine = work.blocks[shard[0] :: shard[1]]
     left = [block for block in mine if not work.file(block).exists()]
-    ready, there = replace(work.ready, settings=replace(work.ready.settings, device=device)), len(mine) - len(left)
+    there, total = len(mine) - len(left), len(mine)
     if there and left:
-        yield Progress(0, 0, f"going on: {there} of {len(mine)} blocks were done before")
-    with closing(blocks.look_all(ready, left, work.faces)) as looks:
-        for p in looks:
-            if p.payload is not None:
-                _keep(work, *p.payload)
-            done = 1000 * there + p.done
-            yield Progress(done, 1000 * len(mine), f"block {min(done // 1000 + 1, len(mine))} of {len(mine)}")
+        yield Progress(0, 0, f"going on: {there} of {total} blocks were done before")
+
+    def counted(p: Progress) -> Progress:
+        done = 1000 * there + p.done
+        return Progress(done, 1000 * total, f"block {min(done // 1000 + 1, total)} of {total}")
+
+    yield from as_part(do_each(work, left, device), counted)
 
 
 @dataclass(frozen=True)

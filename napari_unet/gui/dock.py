@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ class UNetDock(QWidget):
         session.busy_changed.connect(self._highlight)
         session.result_changed.connect(self._highlight)
         viewer.events.theme.connect(self._on_theme)
+        viewer.layers.events.removing.connect(self._on_removing)
         viewer.layers.events.removed.connect(self._on_removed)
         tools, objects = self.correct.tools, self.correct.tools.objects
         self._keys: dict[str | int, Callable[[], Any]] = {
@@ -138,6 +140,16 @@ class UNetDock(QWidget):
         for step in self.steps:
             step.set_theme(theme)
 
+    def _on_removing(self, event: Any) -> None:
+        """Let napari free what it drew of a layer where it drew it.
+
+        It does so at once, in whichever OpenGL context is current; in another one than the canvas's the program would
+        crash when it is drawn again.
+        """
+        del event
+        with suppress(RuntimeError):  # the window is being closed
+            self.session.viewer.window._qt_viewer.canvas.native.makeCurrent()
+
     def _on_removed(self, event: Any) -> None:
         del event
         self.segment.stop_writing_if_gone()
@@ -168,6 +180,7 @@ class UNetDock(QWidget):
         ending.add(self.finetune.versions.close_part)
         ending.add(self.finetune.preview.close_part)
         ending.add(partial(viewer.events.theme.disconnect, self._on_theme))
+        ending.add(partial(viewer.layers.events.removing.disconnect, self._on_removing))
         ending.add(partial(viewer.layers.events.removed.disconnect, self._on_removed))
         for key in self._keys:
             ending.add(partial(viewer.bind_key, key, None))

@@ -162,21 +162,18 @@ def to_disk(
     labels.create()
     pyramid.read_again([labels.array(level, "r+") for level in range(labels.levels)])
     total, missing = len(work.blocks), nearest_first(work.missing(), first)
-    yield Progress(1000 * (total - len(missing)), 1000 * total, "blocks", payload=pyramid)
-    for done, block in enumerate(missing, start=total - len(missing)):
-        looking = blockwise.do_block(work, block, settings.device)
-        yield from as_part(looking, lambda p, done=done: _of_blocks(p, done, total))  # type: ignore[misc]
-        found = blockwise.show_block(work, labels, block)
-        if found is not None:
+    before = 1000 * (total - len(missing))
+    yield Progress(before, 1000 * total, "blocks", payload=pyramid)
+
+    def grown(p: Progress) -> Progress:
+        block = p.payload
+        if block is not None and (found := blockwise.show_block(work, labels, block)) is not None:
             pyramid.take(block.write, found)
-        yield Progress(1000 * (done + 1), 1000 * total, "blocks", payload=block.write)
+        return Progress(before + p.done, 1000 * total, "blocks", payload=block and block.write)
+
+    yield from as_part(blockwise.do_each(work, missing, settings.device), grown)
     result = yield from blockwise.finish(work, target)
     from napari_unet.gui.on_disk import arrays_of
 
     pyramid.read_again(arrays_of(target))
     return Written(source, entry, pyramid, target, replace(result, seconds=time.perf_counter() - began))
-
-
-def _of_blocks(p: Progress, done: int, total: int) -> Progress:
-    """Count the tiles of a block among all blocks."""
-    return Progress(1000 * done + 999 * p.done // max(p.total, 1), 1000 * total, "blocks")

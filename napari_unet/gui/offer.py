@@ -102,7 +102,8 @@ class Offer(QWidget):
                 session.set_model(entry)  # what it was segmented with, maybe one that was taught since
             self._settle(kept)
             self.setVisible(True)
-            say(self.line, f"Restored {_said(kept)}.")
+            more = f" There is more, from before: {_said(self._kept)}." if self._kept else ""
+            say(self.line, f"Restored {_said(kept)}.{more}")
 
     def _discard(self) -> None:
         self._settle(self._kept)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
 
 SUFFIX = "_unet_labels"
+ALL, PART = f"{SUFFIX} (all, on disk)", f"{SUFFIX} (part)"  # of an image that is too large to be held at once
 WAIT = 20  # ms between two looks whether a result can be written
 CUT = "The labels got other data while the result was written, so the rest of it was dropped."
 OUTLINE = 2  # pixels: the image stays to be seen under the objects
@@ -38,7 +39,8 @@ def dropped(session: Session, found: Found) -> str:
 
 def add_labels(session: Session, source: Source, data: NDArray[Any], *, outlined: bool = True) -> Labels:
     """Add a labels layer exactly over the image; it becomes the active one, to be corrected."""
-    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{SUFFIX}", **placement(source))
+    suffix = SUFFIX if source.window is None else PART
+    labels = session.viewer.add_labels(data, name=f"{source.layer.name}{suffix}", **placement(source))
     if outlined and math.prod(data.shape[-2:]) <= OUTLINED:
         labels.contour, labels.opacity = OUTLINE, 1.0
     if outlined:

@@ -20,7 +20,7 @@ from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
 from napari_unet.gui.on_disk import FOLDER, OnDisk, may_show, plain
 from napari_unet.gui.pyramid import Pyramid
 from napari_unet.gui.regions import clamp
-from napari_unet.gui.results import add_labels
+from napari_unet.gui.results import ALL, add_labels
 from napari_unet.infer.segment import SegmentSettings
 
 if TYPE_CHECKING:
@@ -261,7 +261,7 @@ class SegmentLarge(QObject):
         for other in [each for each in session.viewer.layers if each.metadata.get(FOLDER) == str(written.target)]:
             session.viewer.layers.remove(other)
         layer.metadata = {}
-        layer.name = f"{image.layer.name}_labels"
+        layer.name = f"{image.layer.name}{ALL}"
         layer.refresh(extent=False)
         session.on_disk[id(image.layer)] = OnDisk(layer, written.pyramid, written.target, image.layer)
         session.learned = False

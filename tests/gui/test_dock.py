@@ -876,6 +876,22 @@ def test_empty_labels_are_those_of_the_image_that_is_shown_and_not_of_the_one_th
     assert at.session.labels.name == "cells_unet_labels"
 
 
+def test_napari_frees_what_it_drew_of_a_layer_where_it_drew_it(desk, monkeypatch) -> None:
+    from qtpy.QtGui import QOpenGLContext
+
+    at = desk()
+    canvas, where = at.viewer.window._qt_viewer.canvas, []
+    finish = canvas._scene_canvas.context.finish
+    monkeypatch.setattr(
+        canvas._scene_canvas.context, "finish", lambda: (where.append(QOpenGLContext.currentContext()), finish())
+    )
+    layer = at.viewer.add_image(blobs(), name="other")
+    at.qtbot.wait(50)
+    canvas.native.doneCurrent()
+    at.viewer.layers.remove(layer)
+    assert where == [canvas.native.context()]
+
+
 @pytest.mark.parametrize("tool", ["merge", "split", "delete", "click", "paint"])
 def test_whatever_goes_away_under_a_drag(desk, told, tool: str) -> None:
     at = desk()
