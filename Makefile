@@ -2,7 +2,7 @@
 #   PYTHON=python3.13       which Python makes .venv (3.11 or newer)
 #   TORCH_INDEX=URL         where torch comes from, e.g. https://download.pytorch.org/whl/cu128 (see tools/make_venv.sh)
 #   ARGS="-k tiles -x"      what pytest is given besides
-#   PROCESSES=4             how many processes share the tests; each takes about 2 GB
+#   PROCESSES=4             how many processes share the tests, about 2 GB each; 0 for a debugger
 PYTHON ?= python3
 TORCH_INDEX ?=
 ARGS ?=

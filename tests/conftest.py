@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,14 +27,17 @@ def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput") or shutil.which("Xvfb") is None:
         return
     number, told = os.pipe()
-    screen = ["Xvfb", "-displayfd", str(told), "-screen", "0", "1920x1080x24", "-nolisten", "tcp"]
+    # with -terminate it ends with the process that it is for, also if that is killed
+    screen = ["Xvfb", "-displayfd", str(told), "-screen", "0", "1920x1080x24", "-nolisten", "tcp", "-terminate"]
     running = subprocess.Popen(screen, pass_fds=[told], stderr=subprocess.DEVNULL)
     os.close(told)
+    config.add_cleanup(lambda: running.wait(10))
+    config.add_cleanup(running.kill)  # first: what was added last is called first
     with os.fdopen(number) as file:
-        os.environ["DISPLAY"] = f":{file.readline().strip()}"
+        if not select.select([file], [], [], 60)[0] or not (answer := file.readline().strip()):
+            raise pytest.UsageError("Xvfb does not start: run the tests in one process, with PROCESSES=0.")
+    os.environ["DISPLAY"] = f":{answer}"
     os.environ.pop("XAUTHORITY", None)  # of the screen that they were started on
-    config.add_cleanup(running.wait)
-    config.add_cleanup(running.terminate)  # first: the last one that was added is called first
 
 
 class Thresholding(Protocol):

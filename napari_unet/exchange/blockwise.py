@@ -49,7 +49,7 @@ def do_block(work: Work, block: Block, device: str = "auto") -> Job[None]:
     Yields
     ------
     Progress
-        Tiles done.
+        Thousandths of it.
     """
     if not work.file(block).exists():
         yield from do_each(work, [block], device)
@@ -68,7 +68,7 @@ def do_each(work: Work, each: Sequence[Block], device: str = "auto") -> Job[None
         for p in looks:
             if p.payload is not None:
                 _keep(work, *p.payload)
-            yield Progress(p.done, p.total, p.message, payload=p.payload and p.payload[0])
+            yield Progress(p.done, p.total, p.message, payload=None if p.payload is None else p.payload[0])
 
 
 def _keep(work: Work, block: Block, found: Found, broken: int) -> None:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from napari_unet.exchange.labels import Labels
 
 SMALLEST = 2048  # side in pixels of the smallest level of a large one: about a screen
+HELD = 2**23  # pixels of the smallest level, for napari holds all of it in memory; of a stack with many slices
+TINY = 8  # pixels: no plane is made smaller than that
 
 
 def write_zarr(path: Path, labels: Labels, axes: str, scale: Mapping[str, float], origin: Mapping[str, str]) -> None:
@@ -98,11 +101,8 @@ class LabelImage:
 
     @property
     def levels(self) -> int:
-        """How many there are; the last one is no longer than `SMALLEST` in the plane."""
-        longest, levels = max(self.shape[-2:]), 1
-        while self.blocks is not None and longest > SMALLEST:
-            longest, levels = -(-longest // 2), levels + 1
-        return levels
+        """How many there are."""
+        return 1 if self.blocks is None else len(shapes_of_levels(self.shape))
 
     def array(self, level: int = 0, mode: str = "r") -> Any:
         """Return a level on disk; 0 is the full size."""
@@ -183,6 +183,14 @@ class LabelImage:
         replace_folder(self.folder, self.path)
         if self._inside:
             _enter(self.path)
+
+
+def shapes_of_levels(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """Return the shapes of the levels of large labels, each half of that before in the plane, until one is small."""
+    found = [tuple(shape)]
+    while max(found[-1][-2:]) > SMALLEST or (prod(found[-1]) > HELD and max(found[-1][-2:]) > TINY):
+        found.append(_halved(shape, len(found)))
+    return found
 
 
 def _halved(shape: Sequence[int], level: int) -> tuple[int, ...]:

@@ -147,8 +147,8 @@ class UNetDock(QWidget):
         crash when it is drawn again.
         """
         del event
-        with suppress(RuntimeError):  # the window is being closed
-            self.session.viewer.window._qt_viewer.canvas.native.makeCurrent()
+        with suppress(AttributeError, RuntimeError):  # the window is being closed, or napari is another one
+            self.session.viewer.window._qt_viewer.canvas._scene_canvas.set_current()
 
     def _on_removed(self, event: Any) -> None:
         del event

@@ -1,4 +1,4 @@
-"""What a long run has found so far, seen in the viewer: first a look at what is in view, then block by block."""
+"""What a long run has found so far, seen in the viewer: first what is in view, then block by block."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject
 
-from napari_unet.exchange import blockwise, ome_zarr
+from napari_unet.exchange import blockwise
+from napari_unet.exchange.ome_zarr import shapes_of_levels
 from napari_unet.exchange.work import begin
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove, scale_of
-from napari_unet.gui.pyramid import Pyramid, Redraw, sizes
+from napari_unet.gui.pyramid import Pyramid, Redraw
 from napari_unet.gui.runs import load
 from napari_unet.infer.blocks import nearest_first
 from napari_unet.infer.image import Image
@@ -30,12 +31,13 @@ if TYPE_CHECKING:
     from napari_unet.gui.models import ModelEntry
     from napari_unet.gui.regions import Region
     from napari_unet.infer.segment import SegmentSettings
+    from napari_unet.infer.tiles import Block
 
 FIRST = 640  # side in pixels of the first look: with what lies around it one tile, which is there within a second
 
 
 class Growing(QObject):
-    """Shows the labels of a run before it has ended, in layers that are only looked at.
+    """Shows the labels of a run before it has ended, in a layer that is only looked at.
 
     Parameters
     ----------
@@ -52,18 +54,25 @@ class Growing(QObject):
         self.layer: Labels | None = None
 
     def begin(self, source: Source, pyramid: Pyramid) -> None:
-        """Add a layer that shows a pyramid of an image; done before a run begins, it holds nobody up."""
-        remove(self._viewer, self.layer)  # of a run that was stopped
-        self._pyramid, self.layer, self._grown = pyramid, self._add(pyramid.shown, source), False
-        self._redraw = Redraw(self.layer)
+        """Add a layer that shows a pyramid of an image; done before a run begins, it holds nobody up.
+
+        What a run that was stopped has found stays until there is something of the new one.
+        """
+        if self.layer is None or self.layer not in self._viewer.layers:
+            self._show(source, pyramid)
 
     def take(self, source: Source, payload: Any) -> None:
         """Show what came of a run over an image: a pyramid that grows, or a region in which it has."""
         if isinstance(payload, Pyramid) and payload is not self._pyramid:
-            self.begin(source, payload)
+            self._show(source, payload)
         elif self._redraw is not None:
             self._redraw.soon()
-        self._grown = True
+        self._grown = not isinstance(payload, Pyramid) or not payload.early
+
+    def _show(self, source: Source, pyramid: Pyramid) -> None:
+        remove(self._viewer, self.layer)
+        self._pyramid, self.layer, self._grown = pyramid, self._add(pyramid.shown, source), False
+        self._redraw = Redraw(self.layer)
 
     def keep(self) -> Labels | None:
         """Let go of the layer that has grown: it stays."""
@@ -116,7 +125,7 @@ def in_memory(job: Job[T], source: Source) -> Job[T]:
             return progress
         new = pyramid is None
         if pyramid is None:
-            pyramid = Pyramid([np.zeros(shape, part.labels.dtype) for shape in sizes(source.shape, ome_zarr.SMALLEST)])
+            pyramid = Pyramid([np.zeros(shape, part.labels.dtype) for shape in shapes_of_levels(source.shape)])
         pyramid.take(part.region, part.labels)
         return Progress(progress.done, progress.total, progress.message, payload=pyramid if new else part.region)
 
@@ -166,10 +175,13 @@ def to_disk(
     yield Progress(before, 1000 * total, "blocks", payload=pyramid)
 
     def grown(p: Progress) -> Progress:
-        block = p.payload
-        if block is not None and (found := blockwise.show_block(work, labels, block)) is not None:
+        block: Block | None = p.payload
+        if block is None:
+            return Progress(before + p.done, 1000 * total, "blocks")
+        pyramid.forget_early()
+        if (found := blockwise.show_block(work, labels, block)) is not None:
             pyramid.take(block.write, found)
-        return Progress(before + p.done, 1000 * total, "blocks", payload=block and block.write)
+        return Progress(before + p.done, 1000 * total, "blocks", payload=block.write)
 
     yield from as_part(blockwise.do_each(work, missing, settings.device), grown)
     result = yield from blockwise.finish(work, target)

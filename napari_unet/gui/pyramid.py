@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from qtpy.QtCore import QObject, QTimer
 
+from napari_unet.exchange.ome_zarr import shapes_of_levels
 from napari_unet.gui.regions import overlap, shape_of_region
 from napari_unet.infer.lazy import LazyArray
 
@@ -57,9 +58,14 @@ class Pyramid:
                 self.shown.append(LazyArray(each.shape, np.dtype(each.dtype), partial(self._read, level)))
 
     @classmethod
-    def empty(cls, shape: Sequence[int], dtype: Any, smallest: int) -> Pyramid:
-        """Make one that shows nothing yet and takes no memory, with levels until a plane is no longer than that."""
-        return cls([LazyArray(each, np.dtype(dtype), partial(_nothing, dtype)) for each in sizes(shape, smallest)])
+    def empty(cls, shape: Sequence[int], dtype: Any) -> Pyramid:
+        """Make one with the levels of large labels that shows nothing yet; only the small ones take memory."""
+        return cls([LazyArray(each, np.dtype(dtype), partial(_nothing, dtype)) for each in shapes_of_levels(shape)])
+
+    @property
+    def early(self) -> bool:
+        """Whether what it shows is from before the first block."""
+        return bool(self._early)
 
     def read_again(self, arrays: Sequence[Any]) -> None:
         """Show these arrays on disk, of the same shapes as those before."""
@@ -68,21 +74,21 @@ class Pyramid:
             if isinstance(shown, np.ndarray):
                 shown[...] = each[...]
         for region, labels in self._early:
-            self._put(region, labels)
+            self.take(region, labels)
 
     def take_early(self, region: Region, labels: NDArray[Any]) -> None:
-        """Show labels of a region, in pixels of the finest level, until there are others of any region."""
+        """Show labels of a region, in pixels of the finest level, until `forget_early`."""
         self._early.append((region, labels))
-        self._put(region, labels)
+        self.take(region, labels)
+
+    def forget_early(self) -> None:
+        """Show no longer what was there before the first block."""
+        early, self._early = self._early, []
+        for region, labels in early:
+            self.take(region, np.zeros_like(labels))
 
     def take(self, region: Region, labels: NDArray[Any]) -> None:
         """Take over labels of a region, in pixels of the finest level, into all that is held in memory."""
-        early, self._early = self._early, []
-        for each, was in early:
-            self._put(each, np.zeros_like(was))
-        self._put(region, labels)
-
-    def _put(self, region: Region, labels: NDArray[Any]) -> None:
         for shown, factors in zip(self.shown, self.factors, strict=True):
             if isinstance(shown, np.ndarray) and (fits := at_level(region, factors, shown.shape)) is not None:
                 shown[fits[0]] = labels[fits[1]]
@@ -141,14 +147,6 @@ def at_level(region: Region, factors: Sequence[int], shape: Sequence[int]) -> tu
         return None
     ends = zip(there, pairs, strict=True)
     return there, tuple(slice(t.start * f - r.start, (t.stop - 1) * f - r.start + 1, f) for t, (r, f) in ends)
-
-
-def sizes(shape: Sequence[int], smallest: int) -> list[tuple[int, ...]]:
-    """Return the shapes of the levels of labels, until a plane is no longer than that."""
-    found = [tuple(shape)]
-    while max(found[-1][-2:]) > smallest:
-        found.append((*shape[:-2], *(-(-n // 2 ** len(found)) for n in shape[-2:])))
-    return found
 
 
 def _nothing(dtype: Any, at: Region) -> NDArray[Any]:

@@ -12,10 +12,11 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_unet.errors import DataError, ImageError
-from napari_unet.exchange import ome_zarr
 from napari_unet.exchange.labels import target_of
 from napari_unet.gui import runs, windows
+from napari_unet.gui.grafting import Grafted, graft_all
 from napari_unet.gui.growing import FIRST, Written, to_disk
+from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
 from napari_unet.gui.on_disk import FOLDER, OnDisk, may_show, plain
 from napari_unet.gui.pyramid import Pyramid
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.session import Session
     from napari_unet.jobs import Job
 
+AGAIN = 50  # ms between two looks whether corrections can be taken over
 GOES_ON = "Stopped; the blocks that are done are kept, and the next time it goes on there."
 
 
@@ -195,7 +197,7 @@ class SegmentLarge(QObject):
         self.stopped = GOES_ON
         head = entry.head()
         kind = np.uint8 if head is not None and head.task == "classes" else np.uint32
-        pyramid = Pyramid.empty(image.shape, kind, ome_zarr.SMALLEST)
+        pyramid = Pyramid.empty(image.shape, kind)
         self.growing.begin(image, pyramid)
         session.run("segment", lambda: to_disk(entry, image, settings, target, first, pyramid), self._on_written)
         return True
@@ -230,7 +232,7 @@ class SegmentLarge(QObject):
             None,
             "Replace the labels?",
             f"There are labels in {target} already, and they may have been corrected by hand.\n\n"
-            "Shall they be replaced when the new ones are found?",
+            "Shall they be replaced when the new ones are found? What was corrected in parts that are open is kept.",
         )
         return bool(asked == QMessageBox.StandardButton.Yes)
 
@@ -238,26 +240,24 @@ class SegmentLarge(QObject):
         """Let the layer that has grown show what lies at its place now."""
         session, image = self.session, written.source
         self.stopped = ""
-        layer = self.growing.keep()
         result = written.result
         objects = result.found.get("objects")
         many = "Done" if objects is None else f"{objects} object{'s' * (objects != 1)}"
         notes = " ".join(runs.sentence(note) for note in runs.for_people(result.notes))
         said = f"{many} in {result.seconds:.0f} s, written to {written.target}. {notes}".strip()
         self._tell(said)
-        if layer is None or image.layer not in session.viewer.layers:
-            return
-        followed = []
         if (old := session.on_disk.pop(id(image.layer), None)) is not None:
-            followed = old.followed
             old.close(write=old.folder != written.target)
-        # windows hold the old labels; what was corrected in them is there, but for windows that no disk knew
-        apart = [each for each in session.windows_of(image.layer) if each.known() and each not in followed]
-        for each in session.windows_of(image.layer):
-            if each not in apart:
-                session.viewer.layers.remove(each.layer)
-        if apart:
-            self._tell(f"{said} What you corrected before stays in a layer of its own and is not among these labels.")
+        if image.layer not in session.viewer.layers:
+            self.growing.close()
+            return
+        self.growing.begin(image, written.pyramid)  # somebody may have removed the layer
+        layer = self.growing.keep()
+        if layer is None:
+            return
+        for annotation, _ in session.windows_of(image.layer):
+            if not annotation.known():  # it shows what was found before
+                session.viewer.layers.remove(annotation.layer)
         for other in [each for each in session.viewer.layers if each.metadata.get(FOLDER) == str(written.target)]:
             session.viewer.layers.remove(other)
         layer.metadata = {}
@@ -266,6 +266,34 @@ class SegmentLarge(QObject):
         session.on_disk[id(image.layer)] = OnDisk(layer, written.pyramid, written.target, image.layer)
         session.learned = False
         session.labels_changed.emit()
+        QTimer.singleShot(0, lambda: self._take_over(image, said))  # when this job has ended
+
+    def _take_over(self, image: Source, said: str) -> None:
+        """Take what was corrected in parts over into the labels on the disk, and go on there."""
+        session, disk = self.session, self.session.on_disk.get(id(image.layer))
+        if disk is None or session.closed:
+            return
+        parts = [(each, part) for each, part in session.windows_of(image.layer) if each not in disk.followed]
+        if not parts:
+            return
+        if session.busy or any(is_down(session, each) for each, _ in parts):
+            QTimer.singleShot(AGAIN, lambda: self._take_over(image, said))
+            return
+        for annotation, _ in parts:
+            annotation.settle()
+
+        def done(grafted: list[Grafted]) -> None:
+            there = [each for each, _ in session.windows_of(image.layer)]
+            for each in grafted:
+                # what was painted meanwhile is taken over at the next try
+                if each.annotation in there and each.fits() and not is_down(session, each.annotation):
+                    each.annotation.move_to(each.labels.reshape(each.annotation.layer.data.shape))
+                    each.annotation.taken = each.taken
+                    disk.follow(each.annotation, each.part, changed=True)
+            self._tell(f"{said} What you corrected before is in them.")
+            QTimer.singleShot(0, lambda: self._take_over(image, said))
+
+        session.run("window", lambda: graft_all(disk, parts), done)
 
 
 def _in_window(entry: ModelEntry, window: Source, settings: SegmentSettings, region: Region) -> Job[runs.Found]:

@@ -197,6 +197,7 @@ class SegmentSection(Step):
         if self._is_large():
             if (part or self.part.currentData()) == "whole":
                 self._running = session.whole_of(source.layer)
+            started: bool | None = False
             with session.told():
                 started = self.large.segment(entry, part or self.part.currentData(), outline)
             if started is not None:

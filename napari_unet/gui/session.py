@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from napari.viewer import Viewer
 
     from napari_unet.gui.on_disk import OnDisk
+    from napari_unet.gui.regions import Region
     from napari_unet.learn.train import TrainResult
     from napari_unet.store.actions import Action, Runs
 
@@ -315,13 +316,10 @@ class Session(OneJob):
             self.on_disk[id(image.layer)] = disk
         return self.on_disk.get(id(image.layer))
 
-    def windows_of(self, image: Image) -> list[Annotation]:
-        """Return what is known by hand in the windows of a large image."""
-        return [
-            each
-            for key, each in self._annotations.items()
-            if key in self._windows and self._windows[key].layer is image
-        ]
+    def windows_of(self, image: Image) -> list[tuple[Annotation, Region]]:
+        """Return what is known by hand in the windows of a large image, and where these are."""
+        pairs = [(each, self._windows.get(key)) for key, each in self._annotations.items()]
+        return [(each, source.window) for each, source in pairs if source and source.layer is image and source.window]
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""

@@ -213,6 +213,15 @@ class Annotation(Vouched):
             self._write(action.region, values)
         self._do(step)
 
+    def move_to(self, labels: NDArray[Any]) -> None:
+        """Go on with other labels in which all that is known is as it was, maybe with other numbers.
+
+        What was done before cannot be taken back any more, and says nothing about a model.
+        """
+        known = self._painted.copy(), list(self.marks), list(self.painted), self.strokes
+        self.layer.data = labels
+        self._painted, self.marks, self.painted, self.strokes = known
+
     @property
     def undoes(self) -> str:
         """What `undo` would take back, in a word or two; empty if there is nothing."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer
 
 from napari_unet.errors import UnetError
-from napari_unet.gui.worker import Worker
+from napari_unet.gui.hand import is_down
+from napari_unet.gui.worker import Worker, hurry, rest
 from napari_unet.jobs import Job, Progress
 
 if TYPE_CHECKING:
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
     from napari_unet.gui.session import Session
 
 AFTER = 1000  # ms without another model or image
-PATIENCE = 5.0  # seconds that closing waits for the library that is being imported
+PATIENCE = 5.0  # seconds that closing waits for a library to be imported, or for the disk
 
 
 class WarmUp(QObject):
-    """Gets ready for the model and the image that are chosen, in a thread; what is wrong with them a run will say.
+    """Gets ready for the first model and each large image that are chosen, in a thread; what is wrong a run will say.
 
     Parameters
     ----------
@@ -34,6 +36,7 @@ class WarmUp(QObject):
         super().__init__()
         self._session = session
         self._worker: Worker | None = None
+        self._entry: ModelEntry | None = None  # that was read; of others that are chosen nothing is
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._start)
@@ -47,17 +50,26 @@ class WarmUp(QObject):
 
     def _start(self) -> None:
         session = self._session
-        entry, source = session.model, session.source
-        if self._worker is not None:
+        if session.closed:
+            return
+        if self._worker is not None or session.busy or is_down(session):
             self.soon()
-        elif entry is not None and entry.path is not None and not session.busy and not session.closed:
-            image = None if source is None else session.whole_of(source.layer)
-            channel = session.channel
-            self._worker = Worker(lambda: get_ready(entry, image, channel))
-            self._worker.finished.connect(self._on_finished)
-            self._worker.start()
+            return
+        entry = self._entry or session.model
+        image = None if session.source is None else session.whole_of(session.source.layer)
+        if image is not None and not (image.large and is_near(image)):
+            image = None
+        if entry is None or entry.path is None or (entry is self._entry and image is None):
+            return
+        self._entry = entry
+        channel, device = session.channel, str(session.thresholds().get("device") or "auto")
+        self._worker = Worker(lambda: get_ready(entry, image, channel, device))
+        self._worker.finished.connect(self._on_finished)
+        hurry(self)
+        self._worker.start()
 
     def _on_finished(self) -> None:
+        rest(self)
         self._worker = None
 
     def close(self) -> None:
@@ -67,7 +79,13 @@ class WarmUp(QObject):
             self._worker.end(PATIENCE)
 
 
-def get_ready(entry: ModelEntry, image: Source | None, channel: int | None) -> Job[None]:
+def is_near(image: Source) -> bool:
+    """Return whether an image lies on a disk of this machine, as far as its layer tells: nobody waits for another."""
+    path = image.layer.source.path
+    return path is not None and Path(path).exists()
+
+
+def get_ready(entry: ModelEntry, image: Source | None, channel: int | None, device: str) -> Job[None]:
     """Import what takes long, read a model, make what runs it, and measure the brightness of a large image.
 
     Yields
@@ -85,7 +103,7 @@ def get_ready(entry: ModelEntry, image: Source | None, channel: int | None) -> J
         from napari_unet.infer.engine import engine_for
         from napari_unet.infer.seen import see
 
-        engine_for(model.network)
-        if image is not None and image.large and model.task != "clicks":
+        engine_for(model.network, device)
+        if image is not None and model.task != "clicks":
             yield Progress(4, 4, "getting ready")
             see(model, image.data, image.axes, channel)  # it keeps what was measured

@@ -93,7 +93,7 @@ def engine_for(network: UNet, device: str = "auto", *, precise: bool = False, wa
         return torch_engine(network, device, precise=precise)
     limits = _limits.get(network)
     key = "openvino int8" if limits else "openvino"
-    with _making:
+    with _lock_of(network):
         made = _made.setdefault(network, {})
         if key not in made:
             from napari_unet.infer.openvino_engine import OpenVINO
@@ -128,14 +128,21 @@ def torch_engine(network: UNet, device: str = "auto", *, precise: bool = False) 
     """Return the torch engine for a network; for parameters and errors see :func:`engine_for`."""
     place = pick_device(device)
     key = f"{place} precise" if precise else str(place)
-    with _making:
+    with _lock_of(network):
         made = _made.setdefault(network, {})
         if key not in made:
             made[key] = Torch(network, place, precise=precise)
         return made[key]
 
 
-_making = threading.Lock()  # one engine for all threads
+def _lock_of(network: UNet) -> threading.Lock:
+    """Return what a thread holds that makes an engine for a network: there is one for all threads."""
+    with _looking:
+        return _locks.setdefault(network, threading.Lock())
+
+
+_looking = threading.Lock()
+_locks: weakref.WeakKeyDictionary[UNet, threading.Lock] = weakref.WeakKeyDictionary()
 _made: weakref.WeakKeyDictionary[UNet, dict[str, Any]] = weakref.WeakKeyDictionary()
 _limits: weakref.WeakKeyDictionary[UNet, Limits] = weakref.WeakKeyDictionary()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+import threading
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -138,7 +139,14 @@ class Cut(LazyArray):
         One for each axis, start and stop given; default: all of it.
     measured : dict, optional
         What was measured of `whole`, to be shared among its parts: brightness is measured once.
+
+    Attributes
+    ----------
+    measuring : Lock
+        Held by the thread that measures it.
     """
+
+    measuring = threading.Lock()
 
     def __init__(
         self, whole: Pixels, region: Sequence[slice] | None = None, measured: dict[Any, Any] | None = None

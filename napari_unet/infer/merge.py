@@ -87,6 +87,37 @@ def merge_labels(
     return result.astype(old.dtype)
 
 
+def graft(
+    made: NDArray[np.integer[Any]], found: NDArray[np.integer[Any]], known: NDArray[np.bool_], taken: int
+) -> NDArray[np.int64]:
+    """Return labels that were found anew, with what a hand made in others of the same pixels.
+
+    What was found keeps its numbers, for it may go on beyond these pixels; what a hand made gets free ones. Objects
+    that were found over it are trimmed as in :func:`merge_labels`.
+
+    Parameters
+    ----------
+    made, found : integer array, ``(*spatial)``
+        Object numbers from 1, 0 = background; those of the two have nothing to do with each other.
+    known : bool array
+        Which pixels of `made` a hand corrected or confirmed.
+    taken : int
+        The largest number that is in use beside `found`, or in it.
+
+    Returns
+    -------
+    int64 array
+    """
+    apart = np.where(made > 0, made.astype(np.int64) + taken, 0)
+    merged: NDArray[np.int64] = merge_labels(apart, found, tuple(slice(0, n) for n in found.shape), known, taken)
+    fresh = max(int(apart[known].max(initial=0)), taken)  # from there on numbers of `merge_labels`
+    same = (merged > fresh) & (merged - fresh == found)
+    pieces = (merged > fresh) & ~same  # what was cut off an object
+    merged[same] = found[same]
+    merged[pieces] = fresh + 1 + np.unique(merged[pieces], return_inverse=True)[1]
+    return merged
+
+
 def exchanged(
     old: NDArray[Any],
     found: NDArray[np.integer[Any]],

@@ -106,9 +106,10 @@ def _brightness(model: Model, array: Any, axes: str, channel: int | None, chosen
     if not isinstance(array, Cut):
         return percentiles(chosen, model.normalisation)
     key = axes, channel, model.channels, model.normalisation
-    if key not in array.measured:
-        everything, _, _ = select_channels(array.whole, axes, channel, model.channels)
-        array.measured[key] = percentiles(everything, model.normalisation)
+    with array.measuring:  # another thread may do it already
+        if key not in array.measured:
+            everything, _, _ = select_channels(array.whole, axes, channel, model.channels)
+            array.measured[key] = percentiles(everything, model.normalisation)
     low, high = array.measured[key]
     return low, high
 

@@ -10,6 +10,7 @@ import pytest
 import zarr
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFileDialog, QMessageBox
+from scipy import ndimage as ndi
 
 from napari_unet.exchange import ome_zarr, work
 from napari_unet.gui import growing, layers, on_disk, pyramid, windows
@@ -17,6 +18,7 @@ from napari_unet.gui.dock import UNetDock
 from napari_unet.gui.runs import segment_part
 from napari_unet.infer import blocks
 from napari_unet.infer.lazy import LazyArray
+from napari_unet.infer.segment import segment
 from tests.gui.conftest import Desk
 
 if TYPE_CHECKING:
@@ -63,6 +65,15 @@ def picture() -> np.ndarray:
         for x in range(8, SIDE - 24, 32):
             image[y : y + 18, x : x + 18] += 100
     return image.clip(0, 255).astype(np.uint8)
+
+
+def empty(at: Desk, rank: int = 0) -> tuple[tuple[int, int], tuple[np.ndarray, ...]]:
+    """A pixel of the window that is open where the model finds nothing: in pixels of the image, and of the window."""
+    window = at.session.source.window
+    found = segment(at.session.model.get(), picture())[window]
+    found[:2] = found[-2:] = 1
+    row, column = np.argwhere(ndi.maximum_filter(found, 3) == 0)[rank]
+    return (window[0].start + row, window[1].start + column), (np.array([row]), np.array([column]))
 
 
 def slide(folder: Path, side: int = SIDE, name: str = "slide") -> Path:
@@ -325,18 +336,68 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     again.wait(lambda: np.asarray(stored[window])[3, 4] == 9999)
 
 
-def test_what_was_done_before_the_disk_had_labels_does_not_go_there(
+def test_what_was_corrected_before_the_whole_was_segmented_is_in_it(at: Desk) -> None:
+    zoom(at, 100, 120)
+    at.click(at.dock.correct.empty)
+    painted = at.session.labels
+    source = at.session.source
+    place, here = empty(at)
+    painted.data_setitem(here, 1)
+    segment_all(at)
+    at.wait(lambda: "in them" in at.dock.segment.note.text())
+    assert at.session.labels is painted
+    shown = next(layer for layer in at.viewer.layers if "_labels" in layer.name and layer.multiscale)
+    assert shown.translate.tolist() == [0, 0], "it lies over the whole image, not over the window"
+    (disk,) = at.session.on_disk.values()
+    at.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    labels = on_the_disk(at)
+    mine = labels[place]
+    assert mine == painted.data[here] > 0
+    assert np.count_nonzero(labels == mine) == 1, "no other object has its number"
+    assert len(np.unique(painted.data)) > 2, "what was found is there, too"
+    np.testing.assert_array_equal(labels[source.window], painted.data)
+    assert at.session.annotation.known()
+    painted.data_setitem(here, mine + 1)
+    at.wait(lambda: on_the_disk(at)[place] == mine + 1)
+    at.dock.correct.undo()
+    at.wait(lambda: on_the_disk(at)[place] == mine)
+    at.dock.correct.undo()
+    assert painted.data[here] == mine, "what was done before the run cannot be taken back"
+
+
+def test_corrections_in_parts_that_overlap_are_all_taken_over(at: Desk) -> None:
+    places = []
+    for y, x, rank in ((100, 100, 0), (140, 100, 20)):
+        zoom(at, y, x)
+        if at.session.labels is None:
+            at.click(at.dock.correct.empty)
+        else:
+            at.dock.segment.large.correct_view()
+        place, here = empty(at, rank)
+        places.append(place)
+        at.session.labels.data_setitem(here, 1)
+    segment_all(at)
+    at.wait(lambda: "in them" in at.dock.segment.note.text())
+    (disk,) = at.session.on_disk.values()
+    at.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    labels = on_the_disk(at)
+    numbers = {int(labels[place]) for place in places}
+    assert len(numbers) == 2
+    assert 0 not in numbers
+    assert all(np.count_nonzero(labels == number) == 1 for number in numbers)
+
+
+def test_what_was_done_in_a_part_that_no_disk_knew_does_not_go_there(
     at: Desk, desk: Callable[..., Desk], tmp_path: Path
 ) -> None:
     zoom(at, 100, 120)
     at.click(at.dock.correct.empty)
     at.session.labels.data_setitem((np.array([30, 31]), np.array([30, 30])), 1)
-    painted = at.session.labels
+    at.session._journal._file.close()  # as if the program had been killed
+    at.session._journal._file = None
+    at.session._journal.over = True
+    at.viewer.layers.remove(at.session.labels)
     segment_all(at)
-    assert painted in at.viewer.layers, "no stroke is lost"
-    assert "stays in a layer of its own" in at.dock.segment.note.text()
-    shown = next(layer for layer in at.viewer.layers if "_labels" in layer.name and layer.multiscale)
-    assert shown.translate.tolist() == [0, 0], "it lies over the whole image, not over the window"
     at.session.close()
     stored = zarr.open_array(tmp_path / "slide.ome.zarr" / "labels" / "tiny" / "0", mode="r")
     before = stored[...]
@@ -582,14 +643,30 @@ def test_old_windows_do_not_write_into_new_labels(at: Desk, monkeypatch: pytest.
     old = at.session.labels
     painted = stroke(at, 100, 120)
     at.wait(lambda: painted in on_the_disk(at))
+    at.dock.correct.undo()
+    at.wait(lambda: painted not in on_the_disk(at))
     segment_all(at)
     assert old not in at.viewer.layers
     np.testing.assert_array_equal(on_the_disk(at), before)
     (disk,) = at.session.on_disk.values()
-    assert [each for each in at.viewer.layers if "_labels" in each.name] == [disk.layer]
+    assert [each for each in at.viewer.layers if each.name.endswith((")", "]"))] == [disk.layer]
     open_window(at)
     number = stroke(at, 100, 120)
     at.wait(lambda: number in on_the_disk(at))
+
+
+def test_what_was_corrected_in_old_labels_is_in_new_ones(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
+    segment_all(at)
+    zoom(at, 100, 120)
+    open_window(at)
+    place, here = empty(at)
+    at.session.labels.data_setitem(here, 77)
+    at.wait(lambda: on_the_disk(at)[place] == 77)
+    segment_all(at)
+    at.wait(lambda: "in them" in at.dock.segment.note.text())
+    at.wait(lambda: on_the_disk(at)[place] > 0)
+    assert at.session.labels.data[here] == on_the_disk(at)[place]
 
 
 def test_labels_can_be_corrected_after_another_run_was_cancelled(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

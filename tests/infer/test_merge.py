@@ -7,7 +7,7 @@ import pytest
 
 from napari_unet.errors import ImageError
 from napari_unet.infer import merge
-from napari_unet.infer.merge import exchanged, merge_labels
+from napari_unet.infer.merge import exchanged, graft, merge_labels, pairs
 
 ALL = (slice(0, 40), slice(0, 40))
 
@@ -159,6 +159,37 @@ def test_corrected_pixels_never_change(seed: int) -> None:
     result = merge_labels(old, found[region], region, protected[region])
     np.testing.assert_array_equal(result[protected[region]], old[region][protected[region]])
     assert not result[(found[region] == 0) & ~protected[region]].any()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_a_hand_made_is_put_into_labels_that_keep_their_numbers(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    draw = lambda: image(*(((rng.integers(40), rng.integers(40)), rng.integers(2, 9), n) for n in range(1, 6)))  # noqa: E731
+    made, found = draw(), draw() * np.uint32(100)
+    known = disk((40, 40), tuple(rng.integers(40, size=2)), 9)
+    merged = graft(made, found, known, taken := 1000)
+    there = {number: np.unique(merged[known & (made == number)]) for number in np.unique(made[known])}
+    assert all(len(each) == 1 for each in there.values()), "what was one object is one"
+    assert len({int(each[0]) for each in there.values()}) == len(there), "what were two are two"
+    assert all(each[0] > taken for number, each in there.items() if number), "their numbers are free ones"
+    kept = (merged <= taken) & ~known
+    assert set(np.unique(merged[kept])) <= set(np.unique(found))
+    assert (merged[kept] == found[kept])[merged[kept] > 0].all()
+    beyond = merged > taken
+    assert (found[beyond & ~known] > 0).all(), "nothing is where neither was anything"
+
+
+def test_without_corrections_what_was_found_is_put_in_as_it_is() -> None:
+    found = image(((20, 20), 8, 70))
+    np.testing.assert_array_equal(graft(image(((20, 20), 9, 1)), found, NOTHING, 100), found)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint32, np.uint64, np.int64])
+def test_pairs_are_those_that_occur_the_most_frequent_first(kind: type) -> None:
+    a, b = np.array([[3, 3, 0], [200, 3, 0]], kind), np.array([[7, 7, 0], [0, 9, 0]], kind)
+    assert pairs(a, b)[0] in ((3, 7, 2), (0, 0, 2))
+    assert sorted(pairs(a, b)) == [(0, 0, 2), (3, 7, 2), (3, 9, 1), (200, 0, 1)]
+    assert pairs(a[:0], b[:0]) == []
 
 
 def numbers(labels: np.ndarray) -> set[int]:
