@@ -1,4 +1,4 @@
-"""Corrections in parts of a large image, taken over into the labels of a later run over all of it."""
+"""Corrections in parts of a large image, put into labels of all of it: of a later run, or of an earlier session."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from napari_unet.gui.regions import overlap, whole
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from napari_unet.gui.regions import Region
     from napari_unet.gui.strokes import Annotation
     from napari_unet.jobs import Job
+    from napari_unet.store.journal import Kept
+
+ALIKE = 0.9  # share of pixels of the same numbers: of the labels of two runs hardly any have the same
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,3 +88,48 @@ def graft_all(disk: OnDisk, parts: Sequence[tuple[Annotation, Region]]) -> Job[l
                 each.labels[there] = labels[here]
         grafted.append(Grafted(annotation, part, version, labels.astype(found.dtype), taken))
     return grafted
+
+
+def of_these(kept: Kept, part: Region, there: NDArray[Any], parts: Sequence[tuple[Kept, Region]]) -> bool:
+    """Return whether what an earlier session did in a part was done to the labels on the disk.
+
+    Others, such as what a run found in view before the whole image was segmented, have other numbers.
+
+    Parameters
+    ----------
+    kept, part : Kept, Region
+        What was done, and where.
+    there : array
+        What is on the disk there.
+    parts : sequence of (Kept, Region)
+        All that was done by then; where that changed something it tells nothing.
+    """
+    first = kept.labels.unpack().reshape(there.shape)
+    tells = (first > 0) | (there > 0)
+    for here, _, changed in _done(part, parts):
+        tells[here] &= ~changed
+    return bool(tells.any() and (first == there)[tells].mean() > ALIKE)
+
+
+def replayed(part: Region, there: NDArray[Any], parts: Sequence[tuple[Kept, Region]]) -> NDArray[Any]:
+    """Return the labels of a part with all that was done in it and in parts that overlap it, in the order of time.
+
+    For the parameters see :func:`of_these`. What reached the disk is there already, and stays.
+    """
+    labels = np.array(there)
+    for here, after, changed in _done(part, parts):
+        labels[here][changed] = after[changed]
+    return labels
+
+
+def _done(
+    part: Region, parts: Sequence[tuple[Kept, Region]]
+) -> Iterator[tuple[Region, NDArray[Any], NDArray[np.bool_]]]:
+    """Yield where in a part something was done, the labels there afterwards, and which of them it changed."""
+    every = [(action, region) for kept, region in parts for action in kept.actions if action.before is not action.after]
+    for action, region in sorted(every, key=lambda pair: pair[0].when):
+        box = tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(region, action.region, strict=True))
+        here, inside = overlap(part, box)
+        if here is not None and inside is not None:
+            after = action.after.unpack()[inside]
+            yield here, after, action.before.unpack()[inside] != after

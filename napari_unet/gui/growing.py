@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from qtpy.QtCore import QObject
 
+from napari_unet.errors import UnetError
 from napari_unet.exchange import blockwise
 from napari_unet.exchange.ome_zarr import shapes_of_levels
 from napari_unet.exchange.work import begin
@@ -17,6 +19,7 @@ from napari_unet.gui.pyramid import Pyramid, Redraw
 from napari_unet.gui.runs import load
 from napari_unet.infer.blocks import nearest_first
 from napari_unet.infer.image import Image
+from napari_unet.infer.read import read_image
 from napari_unet.infer.segment import Part
 from napari_unet.jobs import Job, Progress, T, as_part
 
@@ -158,7 +161,11 @@ def to_disk(
     began = time.perf_counter()
     model = yield from load(entry)
     target.parent.mkdir(parents=True, exist_ok=True)
-    image = Image(source.data, source.axes, scale_of(source), source.layer.name)
+    scale = scale_of(source)
+    if target.parent.name == "labels":  # of an OME-Zarr, which knows its own pixels: not every reader tells of them
+        with suppress(UnetError):
+            scale = dict(read_image(target.parent.parent).scale) or scale
+    image = Image(source.data, source.axes, scale, source.layer.name)
 
     def looked(progress: Progress) -> Progress:
         if not isinstance(part := progress.payload, Part):

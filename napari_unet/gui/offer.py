@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
+from napari_unet.gui.grafting import of_these, replayed
 from napari_unet.gui.look import button, label, row, say, set_property
 from napari_unet.gui.results import add_labels
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    from numpy.typing import NDArray
 
     from napari_unet.gui.layers import Source
     from napari_unet.gui.segment_large import SegmentLarge
@@ -83,13 +81,18 @@ class Offer(QWidget):
         if source is None:
             return
         with session.told():
-            image = session.whole_of(source.layer)
+            image, apart = session.whole_of(source.layer), 0
             disk = session.disk_of(image) if image.large else None
-            for each in kept:
-                source = (_window(each, image) if image.large else image) or image
+            found = [(each, (_window(each, image) if image.large else image) or image) for each in kept]
+            parts = [(each, source.window) for each, source in found if source.window is not None]
+            for each, source in found:
                 outlined = not any(action.about.get("task") == "classes" for action in each.actions)
-                of_disk = disk is not None and _of_disk(each, np.asarray(disk.pyramid.arrays[0][source.window]))
-                labels = add_labels(session, source, each.now(), outlined=outlined)
+                there, now = None if disk is None else disk.labels_in(source.window or ()), each.now()
+                of_disk = there is not None and of_these(each, source.window or (), there, parts)
+                if of_disk and there is not None:
+                    now = replayed(source.window or (), there, parts).reshape(now.shape)
+                apart += disk is not None and not of_disk
+                labels = add_labels(session, source, now, outlined=outlined)
                 session.set_labels(
                     labels, foreign=True, first=each.labels, done=each.actions, source=source, apart=not of_disk
                 )
@@ -103,7 +106,8 @@ class Offer(QWidget):
             self._settle(kept)
             self.setVisible(True)
             more = f" There is more, from before: {_said(self._kept)}." if self._kept else ""
-            say(self.line, f"Restored {_said(kept)}.{more}")
+            beside = " It is not of the labels on the disk: it lies beside them, and does not go there." * bool(apart)
+            say(self.line, f"Restored {_said(kept)}.{beside}{more}")
 
     def _discard(self) -> None:
         self._settle(self._kept)
@@ -126,16 +130,3 @@ def _said(kept: Sequence[Kept]) -> str:
     today = last.date() == datetime.now().date()
     when = f"{last:%H:%M}" if today else f"{last.day} {last:%B, %H:%M}"
     return f"{count} action{'s' * (count != 1)} from {when}"
-
-
-def _of_disk(kept: Kept, there: NDArray[Any]) -> bool:
-    """Return whether labels were those on the disk before anything was done to them: what was done may go there again.
-
-    Others, such as what a run found in view before the whole image was segmented, have other numbers.
-    """
-    first = kept.labels.unpack().reshape(kept.labels.shape)
-    untouched = np.ones(first.shape, bool)
-    for action in kept.actions:
-        untouched[action.region] = False
-    same = (first == there.reshape(first.shape))[untouched]
-    return bool(untouched.mean() > 0.5 and first.any() and same.all())

@@ -14,7 +14,7 @@ from napari_unet.exchange.labels import ENDING, SOFTWARE, stem_of
 from napari_unet.gui.layers import ONLY_SEEN
 from napari_unet.gui.notices import tell
 from napari_unet.gui.pyramid import Pyramid, Redraw, at_level
-from napari_unet.gui.regions import overlap, whole
+from napari_unet.gui.regions import overlap
 from napari_unet.gui.worker import Worker
 from napari_unet.gui.writing import put
 from napari_unet.jobs import Progress
@@ -72,8 +72,8 @@ class OnDisk(QObject):
 
     # ---- windows
 
-    def follow(self, annotation: Annotation, window: Region, *, changed: bool = False) -> None:
-        """Write what changes in a window from now on, or all that is in it; there the pyramid shows nothing."""
+    def follow(self, annotation: Annotation, window: Region, changed: Region | None = None) -> None:
+        """Write what changes in a window from now on, and what has changed; there the pyramid shows nothing."""
         self._followed.append((annotation, window))
 
         def wrote(region: Region) -> None:
@@ -82,8 +82,8 @@ class OnDisk(QObject):
         annotation.wrote.connect(wrote)
         self._slots.append((annotation, wrote))
         self._show_holes()
-        if changed:
-            self._on_wrote(annotation, window, whole(annotation.layer.data.shape))
+        if changed is not None:
+            self._on_wrote(annotation, window, changed)
 
     def leave(self, annotation: Annotation) -> None:
         """Write what is left of a window whose layer went away, and show what is there."""
@@ -123,6 +123,10 @@ class OnDisk(QObject):
                     largest = max(largest, int(np.max(part)))
             group.attrs[SOFTWARE] = said = said | {LARGEST: largest}
         return labels, max([int(said[LARGEST]), *(int(part.max(initial=0)) for _, part in refused)])
+
+    def labels_in(self, window: Region) -> NDArray[Any]:
+        """Return the labels of a window as they are on the disk."""
+        return np.array(self.pyramid.arrays[0][window])
 
     def largest(self) -> int:
         """Return the largest number of all labels, as far as it was looked for."""

@@ -20,7 +20,7 @@ from napari_unet.gui.hand import is_down
 from napari_unet.gui.layers import ONLY_SEEN, keep_active, placement, remove
 from napari_unet.gui.on_disk import FOLDER, OnDisk, may_show, plain
 from napari_unet.gui.pyramid import Pyramid
-from napari_unet.gui.regions import clamp
+from napari_unet.gui.regions import clamp, whole
 from napari_unet.gui.results import ALL, add_labels
 from napari_unet.infer.segment import SegmentSettings
 
@@ -289,7 +289,7 @@ class SegmentLarge(QObject):
                 if each.annotation in there and each.fits() and not is_down(session, each.annotation):
                     each.annotation.move_to(each.labels.reshape(each.annotation.layer.data.shape))
                     each.annotation.taken = each.taken
-                    disk.follow(each.annotation, each.part, changed=True)
+                    disk.follow(each.annotation, each.part, whole(each.annotation.layer.data.shape))
             self._tell(f"{said} What you corrected before is in them.")
             QTimer.singleShot(0, lambda: self._take_over(image, said))
 

@@ -15,6 +15,7 @@ from napari_unet.gui.leftovers import Leftovers
 from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.one_job import OneJob
 from napari_unet.gui.strokes import Annotation
+from napari_unet.store.actions import Runs, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.on_disk import OnDisk
     from napari_unet.gui.regions import Region
     from napari_unet.learn.train import TrainResult
-    from napari_unet.store.actions import Action, Runs
+    from napari_unet.store.actions import Action
 
 KEPT = "napari-unet"  # in a labels layer's metadata: what a closed dock knew of it
 
@@ -294,7 +295,7 @@ class Session(OneJob):
         from napari.layers import Labels
 
         for labels in [layer for layer in self.viewer.layers if isinstance(layer, Labels)]:
-            image, window, annotation, path, chosen = labels.metadata.pop(KEPT, (None,) * 5)
+            image, window, annotation, path, chosen, was = labels.metadata.pop(KEPT, (None,) * 6)
             self.leftovers.pass_over(path)
             if image is None or image not in self.viewer.layers:
                 continue
@@ -304,9 +305,10 @@ class Session(OneJob):
             self._adopt(annotation, image.name if window is None else window.name, None, ())
             if window is not None:
                 self._windows[id(labels)] = window
+            if was is not None:
                 with suppress(UnetError):
-                    if (disk := self.disk_of(self.whole_of(image))) is not None:
-                        disk.follow(annotation, window.window, changed=True)  # it may have been painted meanwhile
+                    if (disk := self.disk_of(self.whole_of(image))) is not None:  # it may have been painted meanwhile
+                        disk.follow(annotation, window.window, bounds(labels.data != was.unpack()))
 
     def disk_of(self, image: Source) -> OnDisk | None:
         """Return the labels of a large image on the disk; those that a layer shows are taken over."""
@@ -371,6 +373,8 @@ class Session(OneJob):
         self._watch(None)
         for annotation in self._annotations.values():
             annotation.settle()  # nothing stays half written
+        followed = [each for disk in self.on_disk.values() for each in disk.followed]
+        on_disk = {id(each.layer): Runs.pack(np.asarray(each.layer.data)) for each in followed}
         for disk in self.on_disk.values():
             disk.close()
         self.on_disk = {}
@@ -380,7 +384,8 @@ class Session(OneJob):
         for key, annotation in self._annotations.items():
             window = self._windows.get(key)
             if (image := of.get(key) if window is None else window.layer) is not None:
-                annotation.layer.metadata[KEPT] = (image, window, annotation, self._journal.path, key in of)
+                known = (annotation, self._journal.path, key in of, on_disk.get(key))
+                annotation.layer.metadata[KEPT] = (image, window, *known)
         self._annotations, self._pairs, self._windows, self._large = {}, {}, {}, {}
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):

@@ -115,7 +115,7 @@ def calibrate(model: Model, tiles: Sequence[NDArray[np.float32]]) -> Job[Limits 
     limits: Limits = {}
     expected = []
     for done, tile in enumerate(tiles):
-        yield Progress(done, len(tiles), "trying 8 bits")
+        yield Progress(done, len(tiles), "trying a faster way")
         with _measuring(exact.network, limits):
             expected.append(decode(model, exact.start(tile, _all(tile)).maps()))
     if model.task == "instances" and sum(int(labels.max(initial=0)) for labels in expected) < ENOUGH:

@@ -336,6 +336,35 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     again.wait(lambda: np.asarray(stored[window])[3, 4] == 9999)
 
 
+def test_strokes_in_parts_that_overlap_are_all_restored(at: Desk, desk: Callable[..., Desk], tmp_path: Path) -> None:
+    segment_all(at)
+    places = []
+    for number, (y, rank) in enumerate(((100, 0), (140, 20)), start=7777):
+        zoom(at, y, 100)
+        at.dock.segment.large.correct_view()
+        at.wait()
+        place, here = empty(at, rank)
+        places.append(place)
+        at.session.labels.data_setitem(here, number)
+        at.wait(lambda number=number: number in on_the_disk(at))
+    at.session.close()
+    stored = zarr.open_array(tmp_path / "slide.ome.zarr" / "labels" / "tiny" / "0", mode="r+")
+    before = stored[...]
+    stored[places[1]] = 0  # as if it had been killed before
+    again = desk()
+    again.viewer.open(tmp_path / "slide.ome.zarr", plugin="napari-ome-zarr")
+    offer = again.dock.offer
+    again.wait(lambda: offer.restore.isVisibleTo(again.dock))
+    again.click(offer.restore)
+    assert not offer.buttons.isVisibleTo(again.dock)
+    again.wait(lambda: stored[places[1]] == 7778)
+    (disk,) = again.session.on_disk.values()
+    again.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    np.testing.assert_array_equal(stored[...], before)
+    for annotation, window in again.session.windows_of(again.session.image):
+        np.testing.assert_array_equal(annotation.layer.data, before[window])
+
+
 def test_what_was_corrected_before_the_whole_was_segmented_is_in_it(at: Desk) -> None:
     zoom(at, 100, 120)
     at.click(at.dock.correct.empty)
@@ -407,8 +436,14 @@ def test_what_was_done_in_a_part_that_no_disk_knew_does_not_go_there(
     again.wait(lambda: offer.restore.isVisibleTo(again.dock))
     again.click(offer.restore)
     assert again.session.labels.data[30, 30] == 1
+    assert "not of the labels on the disk" in offer.line.text()
     again.session.labels.data_setitem((np.array([40]), np.array([40])), 1)
+    again.viewer.window.remove_dock_widget(again.dock)
     again.session.close()
+    dock = UNetDock(again.viewer)
+    again.viewer.window.add_dock_widget(dock, name="U-Net", area="right")
+    again.qtbot.wait(200)
+    dock.session.close()
     np.testing.assert_array_equal(stored[...], before)
 
 
