@@ -307,3 +307,17 @@ def scale_of(source: Source) -> dict[str, float]:
         if letter in "ZYX" and unit:
             found[letter] = float(layer.scale[i]) * step * unit
     return found
+
+
+def may_paint(labels: Labels, source: Source | None) -> bool:
+    """Return whether a labels layer has the shape of an image, and can be painted."""
+    if source is None or labels.multiscale or not labels.editable or ONLY_SEEN in labels.metadata:
+        return False
+    return tuple(labels.data.shape) == source.shape and _is_writable(labels.data)
+
+
+def _is_writable(data: Any) -> bool:
+    """Return whether pixels can be set, one by one and in boxes; dask's arrays, for one, only seem to allow it."""
+    if isinstance(data, np.ndarray):
+        return bool(data.flags.writeable)
+    return type(data).__module__.startswith("zarr") and not data.read_only

@@ -10,7 +10,7 @@ from psygnal import Signal
 
 from napari_unet.errors import UnetError
 from napari_unet.gui.journals import SessionJournal
-from napari_unet.gui.layers import ONLY_SEEN, Source, choices_of_axes, is_image, look_at
+from napari_unet.gui.layers import Source, choices_of_axes, is_image, look_at, may_paint
 from napari_unet.gui.leftovers import Leftovers
 from napari_unet.gui.models import ModelEntry, known_models
 from napari_unet.gui.one_job import OneJob
@@ -87,6 +87,8 @@ class Session(OneJob):
         if event is not None and event.type == "inserted" and self.image is not None:
             return  # labels that a run adds do not bring back the image that is selected
         active, now = self.viewer.layers.selection.active, self.image
+        if id(active) in self._windows:  # of several parts that one is meant whose labels are selected
+            self.set_labels(active)
         if is_image(active):
             wanted: Image | None = active
         elif now is not None and now in self.viewer.layers:
@@ -338,7 +340,7 @@ class Session(OneJob):
     def _fits(self, labels: Labels, source: Source | None) -> bool:
         """Return whether labels are of this window; of an image that is held whole, whether they fit it."""
         window = self._windows.get(id(labels))
-        return _fits(labels, source) and window is (None if source is None or source.window is None else source)
+        return may_paint(labels, source) and window is (None if source is None or source.window is None else source)
 
     def annotated(self) -> list[tuple[Source, Annotation]]:
         """Return the images in the viewer, or windows of them, with corrections, and these."""
@@ -384,8 +386,8 @@ class Session(OneJob):
         for key, annotation in self._annotations.items():
             window = self._windows.get(key)
             if (image := of.get(key) if window is None else window.layer) is not None:
-                known = (annotation, self._journal.path, key in of, on_disk.get(key))
-                annotation.layer.metadata[KEPT] = (image, window, *known)
+                path, chosen = self._journal.path, key in of
+                annotation.layer.metadata[KEPT] = (image, window, annotation, path, chosen, on_disk.get(key))
         self._annotations, self._pairs, self._windows, self._large = {}, {}, {}, {}
         for name in vars(type(self)):
             if isinstance(vars(type(self))[name], Signal):
@@ -393,17 +395,3 @@ class Session(OneJob):
         super().close()
         self._journal.end()
         self.leftovers.close()
-
-
-def _fits(labels: Labels, source: Source | None) -> bool:
-    """Return whether a labels layer has the shape of an image, and can be painted."""
-    if source is None or labels.multiscale or not labels.editable or ONLY_SEEN in labels.metadata:
-        return False
-    return tuple(labels.data.shape) == source.shape and _is_writable(labels.data)
-
-
-def _is_writable(data: Any) -> bool:
-    """Return whether pixels can be set, one by one and in boxes; dask's arrays, for one, only seem to allow it."""
-    if isinstance(data, np.ndarray):
-        return bool(data.flags.writeable)
-    return type(data).__module__.startswith("zarr") and not data.read_only

@@ -336,6 +336,21 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     again.wait(lambda: np.asarray(stored[window])[3, 4] == 9999)
 
 
+def test_the_part_whose_labels_are_selected_is_the_one_that_is_corrected(at: Desk) -> None:
+    segment_all(at)
+    parts = []
+    for y in (100, 300):
+        zoom(at, y, 100)
+        at.dock.segment.large.correct_view()
+        at.wait()
+        parts.append(at.session.labels)
+    at.viewer.layers.selection.active = parts[0]
+    assert at.session.labels is parts[0]
+    assert at.session.source.window[0].start < 100
+    at.viewer.layers.selection.active = parts[1]
+    assert at.session.labels is parts[1]
+
+
 def test_strokes_in_parts_that_overlap_are_all_restored(at: Desk, desk: Callable[..., Desk], tmp_path: Path) -> None:
     segment_all(at)
     places = []
