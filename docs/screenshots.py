@@ -47,6 +47,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         models.folder = lambda: Path(folder) / "models"  # the user's own models are no part of the pictures
         take(given.output, given.model, given.steps)
+        large(given.output, Path(folder))
 
 
 def take(output: Path, model: str | None, steps: int) -> None:
@@ -133,6 +134,49 @@ def reopen(output: Path) -> None:
     viewer.screenshot(str(output / "restore.png"), canvas_only=False, flash=False)
     viewer.close()
     pause(0.2)
+
+
+def large(output: Path, folder: Path) -> None:
+    """Segment a slide of many nuclei to the disk, and open a part of it."""
+    viewer = open_viewer()
+    viewer.theme = "dark"
+    viewer.window._qt_window.resize(*SIZE)
+    viewer.layers.clear()
+    viewer.open(slide(folder / "slide.ome.zarr"), plugin="napari-ome-zarr")
+    dock = viewer.window._qt_window.findChild(UNetDock)
+    viewer.reset_view()
+    pause(5)
+    dock.segment.part.setCurrentIndex(dock.segment.part.findData("whole"))
+    dock.segment.start.click()
+    wait(lambda: dock.segment.bar.maximum() > 0 and dock.segment.bar.value() > 0.7 * dock.segment.bar.maximum())
+    pause(0.5)
+    viewer.screenshot(str(output / "large.png"), canvas_only=False, flash=False)
+    wait(lambda: not dock.session.busy)
+    viewer.scene.camera.zoom, viewer.scene.camera.center = 1.5, (0, 2000, 3000)
+    pause(1)
+    dock.correct.open.click()
+    wait(lambda: not dock.session.busy)
+    pause(1)
+    viewer.screenshot(str(output / "part.png"), canvas_only=False, flash=False)
+    viewer.close()
+    pause(0.2)
+
+
+def slide(path: Path) -> Path:
+    """Write an OME-Zarr of mirrored copies of the sample of nuclei, side by side."""
+    import zarr
+
+    tile = sample_data.load("nuclei").image
+    pair = np.block([[tile, tile[:, ::-1]], [tile[::-1], tile[::-1, ::-1]]])
+    whole = np.tile(pair, (6, 6))
+    group, levels = zarr.open_group(path, mode="w", zarr_format=3), []
+    for level in range(3):
+        group.create_array(str(level), data=whole[:: 2**level, :: 2**level], chunks=(1024, 1024))
+        scale = {"type": "scale", "scale": [2.0**level] * 2}
+        levels.append({"path": str(level), "coordinateTransformations": [scale]})
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    group.attrs["ome"] = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": levels}]}
+    return path
 
 
 def fold_of(dock: UNetDock, content: QWidget) -> Fold:

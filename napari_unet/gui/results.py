@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.strokes import Annotation
 
 SUFFIX = "_unet_labels"
-ALL, PART = f"{SUFFIX} (all, on disk)", f"{SUFFIX} (part)"  # of an image that is too large to be held at once
+ALL, PART = f"{SUFFIX} (all)", f"{SUFFIX} (part)"  # of an image that is too large to be held at once
 WAIT = 20  # ms between two looks whether a result can be written
 CUT = "The labels got other data while the result was written, so the rest of it was dropped."
 OUTLINE = 2  # pixels: the image stays to be seen under the objects
