@@ -47,7 +47,18 @@ class Grafted:
 
     def fits(self) -> bool:
         """Return whether nothing was done to the labels meanwhile."""
-        return self.annotation.version == self.version
+        return self.annotation.version == self.version and self.annotation.writer is None
+
+    def move(self) -> None:
+        """Let the annotation go on with these labels; what was selected stays so, by its new number."""
+        annotation, layer = self.annotation, self.annotation.layer
+        labels, selected = self.labels.reshape(layer.data.shape), layer.selected_label
+        same = labels[(layer.data == selected) & annotation.protected(whole(layer.data.shape))]
+        annotation.move_to(labels)
+        annotation.taken = self.taken
+        if labels.dtype != np.uint8:
+            free = min(annotation.largest() + 1, np.iinfo(labels.dtype).max)
+            layer.selected_label = int(same[0]) if selected and same.size else free
 
 
 def graft_all(disk: OnDisk, parts: Sequence[tuple[Annotation, Region]]) -> Job[list[Grafted]]:
@@ -64,6 +75,11 @@ def graft_all(disk: OnDisk, parts: Sequence[tuple[Annotation, Region]]) -> Job[l
     ------
     Progress
         What is read.
+
+    Returns
+    -------
+    list of Grafted
+        Not of parts in which objects are corrected where the disk has classes, or the other way round.
     """
     from napari_unet.infer.merge import graft
 
@@ -77,11 +93,16 @@ def graft_all(disk: OnDisk, parts: Sequence[tuple[Annotation, Region]]) -> Job[l
             if here is not None and there is not None:
                 found[here] = each.labels[there]
         taken = max([largest, *(each.taken for each in grafted)])
-        if found.dtype == np.uint8:  # classes
+        classes = found.dtype == np.uint8
+        if known.any() and (classes or made.dtype == np.uint8) and made.dtype != found.dtype:
+            continue  # objects are no classes
+        if classes:
             labels = np.where(known, made, found)
         else:
             labels = graft(made, found, known, taken)
             taken = max(taken, int(labels.max(initial=0)))
+            if taken > np.iinfo(found.dtype).max:
+                continue
         for each in grafted:
             there, here = overlap(each.part, part)
             if here is not None and there is not None:
@@ -106,8 +127,8 @@ def of_these(kept: Kept, part: Region, there: NDArray[Any], parts: Sequence[tupl
     """
     first = kept.labels.unpack().reshape(there.shape)
     tells = (first > 0) | (there > 0)
-    for here, _, changed in _done(part, parts):
-        tells[here] &= ~changed
+    for here, before, after in _done(part, parts):
+        tells[here] &= before == after
     return bool(tells.any() and (first == there)[tells].mean() > ALIKE)
 
 
@@ -117,19 +138,17 @@ def replayed(part: Region, there: NDArray[Any], parts: Sequence[tuple[Kept, Regi
     For the parameters see :func:`of_these`. What reached the disk is there already, and stays.
     """
     labels = np.array(there)
-    for here, after, changed in _done(part, parts):
+    for here, before, after in _done(part, parts):
+        changed = (before != after) & (labels[here] == before)  # else something was done there since
         labels[here][changed] = after[changed]
     return labels
 
 
-def _done(
-    part: Region, parts: Sequence[tuple[Kept, Region]]
-) -> Iterator[tuple[Region, NDArray[Any], NDArray[np.bool_]]]:
-    """Yield where in a part something was done, the labels there afterwards, and which of them it changed."""
+def _done(part: Region, parts: Sequence[tuple[Kept, Region]]) -> Iterator[tuple[Region, NDArray[Any], NDArray[Any]]]:
+    """Yield where in a part something was done, and the labels there before and after it."""
     every = [(action, region) for kept, region in parts for action in kept.actions if action.before is not action.after]
     for action, region in sorted(every, key=lambda pair: pair[0].when):
         box = tuple(slice(w.start + r.start, w.start + r.stop) for w, r in zip(region, action.region, strict=True))
         here, inside = overlap(part, box)
         if here is not None and inside is not None:
-            after = action.after.unpack()[inside]
-            yield here, after, action.before.unpack()[inside] != after
+            yield here, action.before.unpack()[inside], action.after.unpack()[inside]

@@ -24,6 +24,7 @@ from napari_unet.infer.segment import Part
 from napari_unet.jobs import Job, Progress, T, as_part
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from napari.layers import Labels
@@ -147,11 +148,18 @@ class Written:
 
 
 def to_disk(
-    entry: ModelEntry, source: Source, settings: SegmentSettings, target: Path, first: Region, pyramid: Pyramid
+    entry: ModelEntry,
+    source: Source,
+    settings: SegmentSettings,
+    target: Path,
+    first: Region,
+    pyramid: Pyramid,
+    hold: Callable[[bool], None] = lambda held: None,
 ) -> Job[Written]:
     """Segment all of a large image to an OME-Zarr label image, or go on with what was begun.
 
-    `pyramid` is empty; it shows what is at `first` before the first block is done.
+    `pyramid` is empty; it shows what is at `first` before the first block is done. `hold` is called before the labels
+    are put in place, and with False if that fails: nothing else may be written there meanwhile.
 
     Yields
     ------
@@ -191,7 +199,12 @@ def to_disk(
         return Progress(before + p.done, 1000 * total, "blocks", payload=block.write)
 
     yield from as_part(blockwise.do_each(work, missing, settings.device), grown)
-    result = yield from blockwise.finish(work, target)
+    hold(True)
+    try:
+        result = yield from blockwise.finish(work, target)
+    except BaseException:
+        hold(False)
+        raise
     from napari_unet.gui.on_disk import arrays_of
 
     pyramid.read_again(arrays_of(target))

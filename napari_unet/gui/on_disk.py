@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +67,8 @@ class OnDisk(QObject):
         self._parts: list[tuple[Region, NDArray[Any]]] = []  # copies that are not on the disk yet, the oldest first
         self._worker: Worker | None = None
         self._refused = False  # whether the disk did, the last time
+        self._held, self._turn = False, threading.Lock()
+        self.changes = 0  # what is another one whenever labels in a window have changed
         self._later = QTimer(self)
         self._later.setSingleShot(True)
         self._later.timeout.connect(self._write)
@@ -82,8 +85,23 @@ class OnDisk(QObject):
         annotation.wrote.connect(wrote)
         self._slots.append((annotation, wrote))
         self._show_holes()
+        self._share(max(each.largest() for each in self.followed))
         if changed is not None:
             self._on_wrote(annotation, window, changed)
+
+    def _share(self, largest: int, by: Annotation | None = None) -> None:
+        """Let no other window take a number that is used in one."""
+        for each in self.followed:
+            selected, free = each.layer.selected_label, max(largest, each.taken) + 1
+            unused = each is not by and each.taken < selected < free and not np.any(each.layer.data == selected)
+            each.taken = max(each.taken, largest)
+            if unused:  # selected for a new object
+                each.layer.selected_label = min(free, np.iinfo(each.layer.data.dtype).max)
+
+    def hold(self, held: bool = True) -> None:
+        """Write nothing for a while, for other labels are put in this place; what is being written ends first."""
+        with self._turn:
+            self._held = held
 
     def leave(self, annotation: Annotation) -> None:
         """Write what is left of a window whose layer went away, and show what is there."""
@@ -93,6 +111,11 @@ class OnDisk(QObject):
         self._followed = [each for each in self._followed if each[0] is not annotation]
         self._slots = [each for each in self._slots if each[0] is not annotation]  # it goes away with them
         self._show_holes()
+
+    @property
+    def settled(self) -> bool:
+        """Whether all that was changed is on the disk."""
+        return not self._parts and not self._changed and self._worker is None
 
     @property
     def followed(self) -> list[Annotation]:
@@ -106,9 +129,8 @@ class OnDisk(QObject):
     def read(self, window: Region) -> Job[tuple[NDArray[Any], int]]:
         """Read the labels of a window, and the largest number of all; that is looked for once."""
         yield Progress(0, 1, "reading the labels from the disk")
-        finest = self.pyramid.arrays[0]
+        finest, refused = self.pyramid.arrays[0], list(self._parts)  # those first: they may be written meanwhile
         labels = np.array(finest[window])
-        refused = list(self._parts)
         for region, part in refused:
             here, there = overlap(window, region)
             if here is not None and there is not None:
@@ -165,7 +187,8 @@ class OnDisk(QObject):
             annotation.wrote.disconnect(wrote, missing_ok=True)
         self._followed, self._slots, self._changed = [], [], []
         if not write:
-            self._parts = []
+            with self._turn:
+                self._parts = []
         self._later.stop()
         self.redraw.close()
         self.layer.metadata[IMAGE] = self._image.name  # it may have got another one
@@ -173,6 +196,9 @@ class OnDisk(QObject):
             _late.add(self)
 
     def _on_wrote(self, annotation: Annotation, window: Region, region: Region) -> None:
+        self.changes += 1
+        pending = 0 if annotation.writer is None else annotation.writer.largest
+        self._share(max(pending, int(np.max(annotation.layer.data[region], initial=0))), by=annotation)
         self._changed.append((annotation, window, region))
         if not self._later.isActive():
             self._later.start(SOON)
@@ -181,7 +207,7 @@ class OnDisk(QObject):
         busy = any(each.writer is not None or each.layer._block_history for each, _, _ in self._changed)
         if not self._changed and not self._parts:
             return
-        if busy or self._worker is not None:
+        if busy or self._held or self._worker is not None:
             self._later.start(SOON)
             return
         self._take_changed()
@@ -214,11 +240,14 @@ class OnDisk(QObject):
                 group.attrs[SOFTWARE] = said | {LARGEST: largest}
             for done, (region, labels) in enumerate(parts):
                 yield Progress(done, len(parts), "writing labels")
-                for array, factors in zip(self.pyramid.arrays, self.pyramid.factors, strict=True):
-                    if (fits := at_level(region, factors, array.shape)) is not None:
-                        array[fits[0]] = labels[fits[1]]
-                self.pyramid.take(region, labels)
-                del self._parts[0]
+                with self._turn:
+                    if self._held or not self._parts:
+                        return
+                    for array, factors in zip(self.pyramid.arrays, self.pyramid.factors, strict=True):
+                        if (fits := at_level(region, factors, array.shape)) is not None:
+                            array[fits[0]] = labels[fits[1]]
+                    self.pyramid.take(region, labels)
+                    del self._parts[0]
 
     def _fail(self, error: Exception) -> None:
         self._refused = True

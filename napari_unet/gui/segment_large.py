@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -145,8 +146,8 @@ class SegmentLarge(QObject):
             self._tell("")
             layer = add_labels(self.session, window, labels.reshape(window.shape), outlined=labels.dtype != np.uint8)
             self.session.set_labels(layer, foreign=True, source=window)
-            if (annotation := self.session.annotation) is not None:
-                annotation.taken = largest
+            if (annotation := self.session.annotation_of(window)) is not None:
+                annotation.taken = max(annotation.taken, largest)
                 layer.selected_label = min(largest + 1, np.iinfo(labels.dtype).max)
 
         self.session.run("window", lambda: disk.read(where), done)
@@ -199,7 +200,9 @@ class SegmentLarge(QObject):
         kind = np.uint8 if head is not None and head.task == "classes" else np.uint32
         pyramid = Pyramid.empty(image.shape, kind)
         self.growing.begin(image, pyramid)
-        session.run("segment", lambda: to_disk(entry, image, settings, target, first, pyramid), self._on_written)
+        hold = disk.hold if disk is not None and disk.folder == target else lambda held: None
+        job = partial(to_disk, entry, image, settings, target, first, pyramid, hold)
+        session.run("segment", job, self._on_written)
         return True
 
     def _first(self, image: Source) -> Region:
@@ -256,7 +259,7 @@ class SegmentLarge(QObject):
         if layer is None:
             return
         for annotation, _ in session.windows_of(image.layer):
-            if not annotation.known():  # it shows what was found before
+            if not annotation.known() and not is_down(session, annotation):  # it shows what was found before
                 session.viewer.layers.remove(annotation.layer)
         for other in [each for each in session.viewer.layers if each.metadata.get(FOLDER) == str(written.target)]:
             session.viewer.layers.remove(other)
@@ -268,7 +271,7 @@ class SegmentLarge(QObject):
         session.labels_changed.emit()
         QTimer.singleShot(0, lambda: self._take_over(image, said))  # when this job has ended
 
-    def _take_over(self, image: Source, said: str) -> None:
+    def _take_over(self, image: Source, said: str, tries: int = 3) -> None:
         """Take what was corrected in parts over into the labels on the disk, and go on there."""
         session, disk = self.session, self.session.on_disk.get(id(image.layer))
         if disk is None or session.closed:
@@ -277,23 +280,29 @@ class SegmentLarge(QObject):
         if not parts:
             return
         if session.busy or any(is_down(session, each) for each, _ in parts):
-            QTimer.singleShot(AGAIN, lambda: self._take_over(image, said))
+            QTimer.singleShot(AGAIN, lambda: self._take_over(image, said, tries))
+            return
+        if not tries:
+            self._tell(f"{said} What you corrected before stays in a layer of its own and is not among these labels.")
             return
         for annotation, _ in parts:
             annotation.settle()
+        disk.settle()  # what was corrected in other parts
+        changes = disk.changes
 
         def done(grafted: list[Grafted]) -> None:
             there = [each for each, _ in session.windows_of(image.layer)]
+            if session.on_disk.get(id(image.layer)) is not disk or disk.changes != changes:
+                return  # it was painted meanwhile: it is tried again
             for each in grafted:
-                # what was painted meanwhile is taken over at the next try
                 if each.annotation in there and each.fits() and not is_down(session, each.annotation):
-                    each.annotation.move_to(each.labels.reshape(each.annotation.layer.data.shape))
-                    each.annotation.taken = each.taken
+                    each.move()
                     disk.follow(each.annotation, each.part, whole(each.annotation.layer.data.shape))
-            self._tell(f"{said} What you corrected before is in them.")
-            QTimer.singleShot(0, lambda: self._take_over(image, said))
+            if grafted:
+                self._tell(f"{said} What you corrected before is in them.")
 
         session.run("window", lambda: graft_all(disk, parts), done)
+        QTimer.singleShot(AGAIN, lambda: self._take_over(image, said, tries - 1))  # what was late, or cancelled
 
 
 def _in_window(entry: ModelEntry, window: Source, settings: SegmentSettings, region: Region) -> Job[runs.Found]:

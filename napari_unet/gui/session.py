@@ -323,7 +323,8 @@ class Session(OneJob):
     def windows_of(self, image: Image) -> list[tuple[Annotation, Region]]:
         """Return what is known by hand in the windows of a large image, and where these are."""
         pairs = [(each, self._windows.get(key)) for key, each in self._annotations.items()]
-        return [(each, source.window) for each, source in pairs if source and source.layer is image and source.window]
+        sources = [(each, source) for each, source in pairs if source and source.layer is image and source.is_current()]
+        return [(each, source.window) for each, source in sources if source.window]
 
     def candidates(self) -> list[Labels]:
         """Return the labels layers that fit the image, and can be painted."""
@@ -375,10 +376,13 @@ class Session(OneJob):
         self._watch(None)
         for annotation in self._annotations.values():
             annotation.settle()  # nothing stays half written
-        followed = [each for disk in self.on_disk.values() for each in disk.followed]
-        on_disk = {id(each.layer): Runs.pack(np.asarray(each.layer.data)) for each in followed}
+        on_disk: dict[int, Runs] = {}
         for disk in self.on_disk.values():
+            layers_of = [each.layer for each in disk.followed]
             disk.close()
+            for layer in layers_of:  # what the disk refused is tried again by the next dock
+                there = np.asarray(layer.data)
+                on_disk[id(layer)] = Runs.pack(there) if disk.settled else Runs.empty(there.shape, there.dtype)
         self.on_disk = {}
         for annotation in self._annotations.values():
             annotation.close()

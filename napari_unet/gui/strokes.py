@@ -219,8 +219,10 @@ class Annotation(Vouched):
         What was done before cannot be taken back any more, and says nothing about a model.
         """
         known = self._painted.copy(), list(self.marks), list(self.painted), self.strokes
-        self.layer.data = labels
+        with self.changed.blocked(), self.wrote.blocked():
+            self.layer.data = labels
         self._painted, self.marks, self.painted, self.strokes = known
+        self.changed.emit(False)
 
     @property
     def undoes(self) -> str:

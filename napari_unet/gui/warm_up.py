@@ -77,6 +77,7 @@ class WarmUp(QObject):
         self._later.stop()
         if self._worker is not None:
             self._worker.end(PATIENCE)
+        rest(self)
 
 
 def is_near(image: Source) -> bool:

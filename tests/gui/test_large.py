@@ -321,11 +321,12 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     zoom(at, 100, 120)
     open_window(at)
     window = at.session.source.window
+    before = at.session.labels.data[3, 4]
     at.session.labels.data_setitem((np.array([3]), np.array([4])), 9999)
     at.session.close()
     folder = tmp_path / "slide.ome.zarr" / "labels" / "tiny" / "0"
     stored = zarr.open_array(folder, mode="r+")
-    stored[window[0].start + 3, window[1].start + 4] = 0  # as if it had been killed before
+    stored[window[0].start + 3, window[1].start + 4] = before  # as if it had been killed before
     again = desk()
     again.viewer.open(tmp_path / "slide.ome.zarr", plugin="napari-ome-zarr")
     offer = again.dock.offer
@@ -349,6 +350,23 @@ def test_the_part_whose_labels_are_selected_is_the_one_that_is_corrected(at: Des
     assert at.session.source.window[0].start < 100
     at.viewer.layers.selection.active = parts[1]
     assert at.session.labels is parts[1]
+
+
+def test_new_objects_in_two_parts_get_two_numbers(at: Desk) -> None:
+    segment_all(at)
+    parts = []
+    for y in (40, 200):
+        zoom(at, y, 100)
+        at.dock.segment.large.correct_view()
+        at.wait()
+        parts.append(at.session.labels)
+    numbers = []
+    for part, y in zip(parts, (40, 200), strict=True):
+        at.viewer.layers.selection.active = part
+        zoom(at, y, 100)
+        numbers.append(stroke(at, y, 100))
+    assert len(set(numbers)) == 2
+    at.wait(lambda: set(numbers) <= set(np.unique(on_the_disk(at))))
 
 
 def test_strokes_in_parts_that_overlap_are_all_restored(at: Desk, desk: Callable[..., Desk], tmp_path: Path) -> None:
@@ -387,6 +405,7 @@ def test_what_was_corrected_before_the_whole_was_segmented_is_in_it(at: Desk) ->
     source = at.session.source
     place, here = empty(at)
     painted.data_setitem(here, 1)
+    painted.selected_label = 1
     segment_all(at)
     at.wait(lambda: "in them" in at.dock.segment.note.text())
     assert at.session.labels is painted
@@ -397,6 +416,7 @@ def test_what_was_corrected_before_the_whole_was_segmented_is_in_it(at: Desk) ->
     labels = on_the_disk(at)
     mine = labels[place]
     assert mine == painted.data[here] > 0
+    assert painted.selected_label == mine, "the brush goes on with the same object"
     assert np.count_nonzero(labels == mine) == 1, "no other object has its number"
     assert len(np.unique(painted.data)) > 2, "what was found is there, too"
     np.testing.assert_array_equal(labels[source.window], painted.data)
