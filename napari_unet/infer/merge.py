@@ -92,8 +92,8 @@ def graft(
 ) -> NDArray[np.int64]:
     """Return labels that were found anew, with what a hand made in others of the same pixels.
 
-    What was found keeps its numbers, for it may go on beyond these pixels; what a hand made gets free ones. Objects
-    that were found over it are trimmed as in :func:`merge_labels`.
+    What was found keeps its numbers, for it may go on beyond these pixels, also where a hand corrected it; what a hand
+    made gets free ones. Objects that were found over it are trimmed as in :func:`merge_labels`.
 
     Parameters
     ----------
@@ -115,6 +115,10 @@ def graft(
     pieces = (merged > fresh) & ~same  # what was cut off an object
     merged[same] = found[same]
     merged[pieces] = fresh + 1 + np.unique(merged[pieces], return_inverse=True)[1]
+    if kin := {mine: theirs for theirs, mine in _kin(np.where(known, apart, 0), found.astype(np.int64)).items()}:
+        corrected = np.array(sorted(kin))
+        at = np.searchsorted(corrected, merged).clip(max=len(corrected) - 1)
+        merged = np.where(corrected[at] == merged, np.array([kin[each] for each in corrected.tolist()])[at], merged)
     return merged
 
 

@@ -171,12 +171,19 @@ def test_what_a_hand_made_is_put_into_labels_that_keep_their_numbers(seed: int) 
     there = {number: np.unique(merged[known & (made == number)]) for number in np.unique(made[known])}
     assert all(len(each) == 1 for each in there.values()), "what was one object is one"
     assert len({int(each[0]) for each in there.values()}) == len(there), "what were two are two"
-    assert all(each[0] > taken for number, each in there.items() if number), "their numbers are free ones"
-    kept = (merged <= taken) & ~known
+    for number, (new,) in there.items():
+        assert not number or new > taken or new in found[known & (made == number)], "free, or that of what it corrects"
+    kept = (merged <= taken) & ~known & ~np.isin(merged, list(there.values()))
     assert set(np.unique(merged[kept])) <= set(np.unique(found))
     assert (merged[kept] == found[kept])[merged[kept] > 0].all()
     beyond = merged > taken
     assert (found[beyond & ~known] > 0).all(), "nothing is where neither was anything"
+
+
+def test_an_object_that_a_hand_corrected_goes_on_beyond_the_part_with_its_number() -> None:
+    made, found = image(((20, 20), 8, 1)), image(((20, 20), 10, 70))
+    merged = graft(made, found, disk((40, 40), (20, 20), 5), 100)
+    assert set(np.unique(merged)) == {0, 70}
 
 
 def test_without_corrections_what_was_found_is_put_in_as_it_is() -> None:
