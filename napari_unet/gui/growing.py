@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_unet.infer.segment import SegmentSettings
     from napari_unet.infer.tiles import Block
 
-FIRST = 640  # side in pixels of the first look: with what lies around it one tile, which is there within a second
+FIRST = 512  # side in pixels of the first look: with what lies around it one tile, which is there within a second
 
 
 class Growing(QObject):
