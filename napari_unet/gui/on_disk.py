@@ -14,7 +14,7 @@ from napari_unet.errors import DataError
 from napari_unet.exchange.labels import ENDING, SOFTWARE, stem_of
 from napari_unet.gui.layers import ONLY_SEEN
 from napari_unet.gui.notices import tell
-from napari_unet.gui.pyramid import Pyramid, Redraw, at_level
+from napari_unet.gui.pyramid import Pyramid, Redraw, at_level, read_whole
 from napari_unet.gui.regions import overlap
 from napari_unet.gui.worker import Worker
 from napari_unet.gui.writing import put
@@ -130,7 +130,7 @@ class OnDisk(QObject):
         """Read the labels of a window, and the largest number of all; that is looked for once."""
         yield Progress(0, 1, "reading the labels from the disk")
         finest, refused = self.pyramid.arrays[0], list(self._parts)  # those first: they may be written meanwhile
-        labels = np.array(finest[window])
+        labels = read_whole(finest, window)
         for region, part in refused:
             here, there = overlap(window, region)
             if here is not None and there is not None:
@@ -148,7 +148,7 @@ class OnDisk(QObject):
 
     def labels_in(self, window: Region) -> NDArray[Any]:
         """Return the labels of a window as they are on the disk."""
-        return np.array(self.pyramid.arrays[0][window])
+        return read_whole(self.pyramid.arrays[0], window)
 
     def largest(self) -> int:
         """Return the largest number of all labels, as far as it was looked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from napari_unet.gui.regions import Region
 
 KEPT = 2**23  # pixels of a level that is held in memory: napari reads the smallest one whole at each refresh
+TRIES, MOMENT = 5, 0.005  # to read what is being written, and seconds between them
 OFTEN = 300  # ms between two refreshes: one takes some ten
 
 
@@ -94,7 +96,7 @@ class Pyramid:
                 shown[fits[0]] = labels[fits[1]]
 
     def _read(self, level: int, at: tuple[slice, ...]) -> NDArray[Any]:
-        part = np.array(self.arrays[level][at])
+        part = read_whole(self.arrays[level], at)
         if any(each.step not in (None, 1) for each in at):
             return part
         for hole in self.holes:
@@ -132,6 +134,15 @@ class Redraw(QObject):
     def close(self) -> None:
         """Draw it no more."""
         self._later.stop()
+
+
+def read_whole(array: Any, at: Region) -> NDArray[Any]:
+    """Read a part, again if a thread has just replaced it: zarr reads a piece's index first, and then its pixels."""
+    for _ in range(TRIES):
+        with suppress(RuntimeError, ValueError, OSError):
+            return np.array(array[at])
+        time.sleep(MOMENT)
+    return np.array(array[at])
 
 
 def at_level(region: Region, factors: Sequence[int], shape: Sequence[int]) -> tuple[Region, Region] | None:

@@ -15,6 +15,7 @@ from scipy import ndimage as ndi
 from napari_unet.exchange import ome_zarr, work
 from napari_unet.gui import growing, layers, on_disk, pyramid, windows
 from napari_unet.gui.dock import UNetDock
+from napari_unet.gui.pyramid import read_whole
 from napari_unet.gui.runs import segment_part
 from napari_unet.infer import blocks
 from napari_unet.infer.lazy import LazyArray
@@ -140,7 +141,7 @@ def zoom(at: Desk, y: float, x: float, to: float = 6.0) -> None:
 def on_the_disk(at: Desk, level: int = 0) -> np.ndarray:
     """Return the labels that lie in the OME-Zarr."""
     (disk,) = at.session.on_disk.values()
-    return np.asarray(zarr.open_array(disk.folder / str(level), mode="r")[...])
+    return read_whole(zarr.open_array(disk.folder / str(level), mode="r"), ...)
 
 
 def open_window(at: Desk) -> None:
@@ -334,7 +335,7 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
     again.click(offer.restore)
     assert again.session.source.window == window
     assert again.session.labels.data[3, 4] == 9999
-    again.wait(lambda: np.asarray(stored[window])[3, 4] == 9999)
+    again.wait(lambda: read_whole(stored, window)[3, 4] == 9999)
 
 
 def test_the_part_whose_labels_are_selected_is_the_one_that_is_corrected(at: Desk) -> None:
@@ -390,9 +391,8 @@ def test_strokes_in_parts_that_overlap_are_all_restored(at: Desk, desk: Callable
     again.wait(lambda: offer.restore.isVisibleTo(again.dock))
     again.click(offer.restore)
     assert not offer.buttons.isVisibleTo(again.dock)
-    again.wait(lambda: stored[places[1]] == 7778)
     (disk,) = again.session.on_disk.values()
-    again.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    again.wait(lambda: disk.settled)
     np.testing.assert_array_equal(stored[...], before)
     for annotation, window in again.session.windows_of(again.session.image):
         np.testing.assert_array_equal(annotation.layer.data, before[window])
@@ -412,7 +412,7 @@ def test_what_was_corrected_before_the_whole_was_segmented_is_in_it(at: Desk) ->
     shown = next(layer for layer in at.viewer.layers if "_labels" in layer.name and layer.multiscale)
     assert shown.translate.tolist() == [0, 0], "it lies over the whole image, not over the window"
     (disk,) = at.session.on_disk.values()
-    at.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    at.wait(lambda: disk.settled)
     labels = on_the_disk(at)
     mine = labels[place]
     assert mine == painted.data[here] > 0
@@ -443,7 +443,7 @@ def test_corrections_in_parts_that_overlap_are_all_taken_over(at: Desk) -> None:
     segment_all(at)
     at.wait(lambda: "in them" in at.dock.segment.note.text())
     (disk,) = at.session.on_disk.values()
-    at.wait(lambda: not disk._changed and not disk._parts and disk._worker is None)
+    at.wait(lambda: disk.settled)
     labels = on_the_disk(at)
     numbers = {int(labels[place]) for place in places}
     assert len(numbers) == 2

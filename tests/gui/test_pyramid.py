@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from napari_unet.exchange.ome_zarr import HELD, shapes_of_levels
-from napari_unet.gui.pyramid import Pyramid
+from napari_unet.gui.pyramid import Pyramid, read_whole
 
 
 def test_an_empty_one_of_a_tall_stack_takes_little_memory() -> None:
@@ -34,3 +35,20 @@ def test_what_is_seen_early_is_over_all_and_goes_without_a_trace() -> None:
     assert not pyramid.early
     assert not np.asarray(pyramid.shown[0][where]).any()
     assert not pyramid.shown[-1].any()
+
+
+def test_what_is_being_written_is_read_again() -> None:
+    class Replaced:
+        tries = 0
+
+        def __getitem__(self, at: object) -> np.ndarray:
+            self.tries += 1
+            if self.tries < 3:
+                raise RuntimeError("Zstd decompression error: invalid input data")
+            return np.ones(4)
+
+    assert read_whole(Replaced(), (slice(0, 4),)).sum() == 4
+    broken = Replaced()
+    broken.tries = -100
+    with pytest.raises(RuntimeError):
+        read_whole(broken, (slice(0, 4),))
