@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from napari.layers import Labels
+
 
 SIDE = 512  # of the image in these tests
 
@@ -148,6 +150,17 @@ def open_window(at: Desk) -> None:
     """Open what is in view to be corrected."""
     at.click(at.dock.correct.open)
     at.wait()
+
+
+def open_parts(at: Desk, *places: float) -> list[Labels]:
+    """Open parts around some rows to be corrected; return their labels."""
+    parts = []
+    for y in places:
+        zoom(at, y, 100)
+        at.dock.segment.large.correct_view()
+        at.wait()
+        parts.append(at.session.labels)
+    return parts
 
 
 def test_what_is_in_view_is_segmented_in_a_window(at: Desk) -> None:
@@ -340,12 +353,7 @@ def test_what_was_done_in_a_window_is_restored_in_its_place(
 
 def test_the_part_whose_labels_are_selected_is_the_one_that_is_corrected(at: Desk) -> None:
     segment_all(at)
-    parts = []
-    for y in (100, 300):
-        zoom(at, y, 100)
-        at.dock.segment.large.correct_view()
-        at.wait()
-        parts.append(at.session.labels)
+    parts = open_parts(at, 100, 300)
     at.viewer.layers.selection.active = parts[0]
     assert at.session.labels is parts[0]
     assert at.session.source.window[0].start < 100
@@ -355,12 +363,7 @@ def test_the_part_whose_labels_are_selected_is_the_one_that_is_corrected(at: Des
 
 def test_new_objects_in_two_parts_get_two_numbers(at: Desk) -> None:
     segment_all(at)
-    parts = []
-    for y in (40, 200):
-        zoom(at, y, 100)
-        at.dock.segment.large.correct_view()
-        at.wait()
-        parts.append(at.session.labels)
+    parts = open_parts(at, 40, 200)
     numbers = []
     for part, y in zip(parts, (40, 200), strict=True):
         at.viewer.layers.selection.active = part
